@@ -1,0 +1,288 @@
+"""What a family of skills declares, and how the pipeline plays it.
+
+The pipeline (data, policy, learning, evaluation) reaches a domain only through this file. A
+domain is a frozen description (:class:`Domain`) plus two factories: ``make_arenas`` for
+playing many episodes at once in unified terms, and ``make_vector_env`` for training with
+Gymnasium libraries. ``tests/tiny.py`` holds a complete second domain.
+
+Domains are found by name among the built-in ones, those given to :func:`register`, and the
+installed packages' entry points in the group ``skilldistill.domains``; a name read from a file
+never makes Python import anything else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from skilldistill.errors import ConfigurationError, NotFound
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Float32Array = NDArray[np.float32]
+    Float64Array = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
+    IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionDim:
+    """One dimension of the unified action."""
+
+    name: str
+    kind: Literal["binary", "continuous"]
+    low: float = 0.0
+    high: float = 1.0
+    """Bounds in environment units. A binary dimension lies in [0, 1], pressed above 0.5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Action dimensions that one expert labels and one head of the student predicts."""
+
+    name: str
+    dims: tuple[str, ...]
+    hidden: int
+    """Width of the head's own hidden layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skill:
+    """A single skill: what its expert sees and does. Its task has the same name."""
+
+    name: str
+    head: str
+    """The head whose dimensions the expert acts on, in that head's order."""
+    native_observations: tuple[str, ...]
+    """Names of the expert's own observation dimensions."""
+    native_action: Literal["multi_binary", "box", "discrete"]
+    """Action space of the expert over the head's dimensions: MultiBinary(k), Box(k), or
+    Discrete(2) for one binary dimension (1 presses)."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Settings with which PPO learns the skill well: ``timesteps``, ``envs``, ``hidden`` (layer
+    widths), ``schedule`` (``"linear"`` decays the learning rate to zero), and any keyword of
+    ``stable_baselines3.PPO``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Something a policy can be scored on."""
+
+    name: str
+    env_id: str
+    """Gymnasium id."""
+    heads: tuple[str, ...]
+    """The heads the player controls; the environment plays the others itself."""
+    metrics: tuple[str, ...]
+    main_metric: str
+    """The metric by which policies are compared; higher is better."""
+    horizon: int
+    """Ticks after which an episode is truncated."""
+
+
+class View(Protocol):
+    """What one player sees, in every arena of a batch, at the current tick."""
+
+    def unified(self) -> Float32Array:
+        """(n, obs_dim) unified observation."""
+        ...
+
+    def native(self, skill: str) -> Float32Array:
+        """(n, d) what an expert of ``skill`` would see here."""
+        ...
+
+    def uniform(self, stream: int, size: int) -> Float64Array:
+        """(n, size) numbers in [0, 1), a function of (seed, episode, tick, stream, player)."""
+        ...
+
+
+class Policy(Protocol):
+    """Anything that plays. Policies hold no state between calls."""
+
+    def act(self, view: View) -> Float32Array:
+        """(n, action_dim) unified actions in environment units."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one tick gave, per arena. Arenas whose episode was over before give zero and False."""
+
+    rewards: Float32Array
+    terminated: BoolArray
+    truncated: BoolArray
+
+
+class Arenas(Protocol):
+    """A batch of episodes of one task. Ended episodes stand still until :meth:`start`."""
+
+    num_arenas: int
+
+    @property
+    def view(self) -> View:
+        """What the policy under test sees now."""
+        ...
+
+    @property
+    def active(self) -> BoolArray:
+        """(n,) whose episode goes on."""
+        ...
+
+    def start(self, episodes: IntArray) -> None:
+        """Begin episode ``episodes[i]`` of the seed in arena i, for all arenas."""
+        ...
+
+    def step(self, actions: Float32Array) -> Transition:
+        """Play one tick. Dimensions the task does not let the player control are ignored.
+
+        Raises:
+            ActionError: wrong shape, a number that is not finite, or out of range.
+        """
+        ...
+
+    def metrics(self) -> Mapping[str, Float64Array]:
+        """(n,) per metric of the task, of each arena's episode so far.
+
+        NaN where the episode gave nothing to measure (no clicks, hence no precision).
+        """
+        ...
+
+
+class MakeArenas(Protocol):
+    """Build a batch of arenas. ``opponent`` is a name of the domain's, or a policy."""
+
+    def __call__(
+        self, task: str, num_arenas: int, *, seed: int, opponent: str | Policy | None = None
+    ) -> Arenas: ...
+
+
+class MakeVectorEnv(Protocol):
+    """Build a ``gymnasium.vector.VectorEnv`` (same-step auto-reset) with native spaces."""
+
+    def __call__(
+        self, task: str, num_envs: int, *, seed: int, opponent: str | Policy | None = None
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """A family of skills over one unified observation and action."""
+
+    name: str
+    observation_names: tuple[str, ...]
+    actions: tuple[ActionDim, ...]
+    heads: tuple[Head, ...]
+    skills: tuple[Skill, ...]
+    tasks: tuple[Task, ...]
+    combined: str
+    """Name of the task that needs every skill."""
+    make_arenas: MakeArenas
+    make_vector_env: MakeVectorEnv
+    opponents: tuple[str, ...] = ()
+    """Names of scripted opponents of the combined task; the first is the default."""
+    sparring: tuple[str, ...] = ()
+    """Those of them worth learning against (``finetune --opponent mix``); empty means all."""
+    shipped_experts: Path | None = None
+    """Folder of ``SKILL/expert.safetensors`` and ``SKILL/expert.json`` of the shipped experts."""
+    scripted: Callable[[str], Policy] | None = None
+    """One of ``opponents`` as a policy that can stand where a trained one does."""
+    render_episode: Callable[..., Path] | None = None
+    """Draws one episode to a file and returns its path: ``render_episode(task, policy, *,
+    episode, seed, opponent, path)``."""
+
+    def __post_init__(self) -> None:
+        names = self.action_names
+        declared = [dim for head in self.heads for dim in head.dims]
+        if sorted(declared) != sorted(names):
+            raise ConfigurationError(
+                f"domain {self.name!r}: heads cover {sorted(declared)}, actions are {sorted(names)}"
+            )
+
+    @property
+    def obs_dim(self) -> int:
+        """Number of unified observation dimensions."""
+        return len(self.observation_names)
+
+    @property
+    def action_dim(self) -> int:
+        """Number of unified action dimensions."""
+        return len(self.actions)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Names of the unified action dimensions, in order."""
+        return tuple(dim.name for dim in self.actions)
+
+    @property
+    def skill_names(self) -> tuple[str, ...]:
+        """Names of the skills, in order."""
+        return tuple(skill.name for skill in self.skills)
+
+    def skill(self, name: str) -> Skill:
+        """The skill called ``name``; :class:`ConfigurationError` names the nearest otherwise."""
+        return _pick(name, {skill.name: skill for skill in self.skills}, "skill")
+
+    def task(self, name: str) -> Task:
+        """The task called ``name``; :class:`ConfigurationError` names the nearest otherwise."""
+        return _pick(name, {task.name: task for task in self.tasks}, "task")
+
+    def head(self, name: str) -> Head:
+        """The head called ``name``; :class:`ConfigurationError` names the nearest otherwise."""
+        return _pick(name, {head.name: head for head in self.heads}, "head")
+
+    def columns(self, head: str) -> tuple[int, ...]:
+        """Positions in the unified action of a head's dimensions, in the head's order."""
+        names = self.action_names
+        return tuple(names.index(dim) for dim in self.head(head).dims)
+
+
+_T = TypeVar("_T")
+
+
+def _pick(name: str, table: Mapping[str, _T], what: str) -> _T:
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigurationError(f"no {what} {name!r}", hint=f"{guess}choose from {', '.join(table)}")
+
+
+_BUILT_IN = {"duel": ("skilldistill.duel", "DOMAIN")}
+_registered: dict[str, Domain] = {}
+
+
+def register(domain: Domain) -> None:
+    """Make a domain known under its name in this process, replacing one of the same name."""
+    _registered[domain.name] = domain
+
+
+def find(name: str = "duel") -> Domain:
+    """The domain called ``name``.
+
+    Raises:
+        NotFound: no such domain is built in, registered, or installed.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in _BUILT_IN:
+        module, attribute = _BUILT_IN[name]
+        domain: Domain = getattr(importlib.import_module(module), attribute)
+        return domain
+    for entry in entry_points(group="skilldistill.domains"):
+        if entry.name == name:
+            return _checked(entry.load(), name)
+    known = sorted({*_registered, *_BUILT_IN})
+    raise NotFound(f"no domain {name!r} is installed", hint=f"known domains: {', '.join(known)}")
+
+
+def _checked(loaded: object, name: str) -> Domain:
+    if not isinstance(loaded, Domain):
+        raise ConfigurationError(f"entry point {name!r} of skilldistill.domains is no Domain")
+    return loaded

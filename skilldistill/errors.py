@@ -1,0 +1,97 @@
+"""Every error skilldistill raises: what happened, what to do next, and the exit code.
+
+``cli`` turns each class into its documented exit code; nothing below it prints or exits.
+"""
+
+from __future__ import annotations
+
+
+class SkillDistillError(Exception):
+    """Something expected went wrong.
+
+    Args:
+        message: what happened, and where.
+        hint: the next command to run, or the setting to change; empty if there is none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigurationError(SkillDistillError, ValueError):
+    """A flag, setting, or argument that cannot be used."""
+
+    exit_code = 2
+
+
+class ActionError(SkillDistillError, ValueError):
+    """An action of the wrong shape, not finite, or out of range."""
+
+    exit_code = 2
+
+
+class CorruptFile(SkillDistillError):
+    """A file whose content is damaged, or not what it claims to be."""
+
+    exit_code = 3
+
+
+class NewerFormat(CorruptFile):
+    """A file in a format that only a later skilldistill reads."""
+
+
+class VerificationFailed(SkillDistillError):
+    """The workspace does not match its manifest."""
+
+    exit_code = 3
+
+
+class UnsafeFile(CorruptFile):
+    """A file from outside that is refused because reading it could do harm."""
+
+
+class UnsupportedExpert(CorruptFile):
+    """A policy file that is sound, but that cannot be rebuilt as plain layers."""
+
+
+class SpaceMismatch(UnsupportedExpert):
+    """A sound policy file, but for other observations or actions than the skill's."""
+
+
+class NotFound(SkillDistillError, LookupError):
+    """A workspace, artefact, or file that is not there."""
+
+    exit_code = 4
+
+
+class Locked(SkillDistillError):
+    """Another process holds the workspace's lock."""
+
+    exit_code = 5
+
+
+class DiskProblem(SkillDistillError, OSError):
+    """The disk is full, or reading or writing failed."""
+
+    exit_code = 6
+
+
+class Interrupted(SkillDistillError):
+    """The user or the system asked the work to stop; what could be saved was saved.
+
+    Args:
+        signum: the signal that asked (2 for SIGINT, 15 for SIGTERM).
+    """
+
+    def __init__(self, message: str, *, signum: int = 2, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """128 plus the signal number, as shells report it."""
+        return 128 + self.signum
