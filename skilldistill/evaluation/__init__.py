@@ -1,0 +1,1 @@
+"""Playing seeded episodes, and saying honestly what their outcome shows."""
