@@ -1,0 +1,1 @@
+"""Datasets of played episodes: their layout, writing, reading, and joining."""

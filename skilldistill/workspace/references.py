@@ -1,0 +1,89 @@
+"""References: how people name artefacts, and which one they mean."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.workspace.manifest import KIND_FOLDERS, NAME, VERSION, Artefact
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``name``, ``name@3`` or ``kind:name@3``, taken apart."""
+
+    name: str
+    version: int | None = None
+    kind: str | None = None
+
+    def __str__(self) -> str:
+        kind = f"{self.kind}:" if self.kind else ""
+        version = f"@{self.version}" if self.version else ""
+        return f"{kind}{self.name}{version}"
+
+
+def parse_reference(text: str) -> Reference:
+    """Take ``name``, ``name@3`` or ``kind:name@3`` apart.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    kind, colon, rest = text.rpartition(":")
+    name, at, version = rest.partition("@")
+    if colon and kind not in KIND_FOLDERS:
+        raise ConfigurationError(
+            f"reference {text!r}: no kind {kind!r}", hint=f"kinds are {', '.join(KIND_FOLDERS)}"
+        )
+    if not NAME.fullmatch(name) or (at and not VERSION.fullmatch(version)):
+        raise ConfigurationError(
+            f"{text!r} is no reference",
+            hint="write a name, name@VERSION, or kind:name@VERSION, such as dataset:aiming@3",
+        )
+    return Reference(name, int(version) if at else None, kind if colon else None)
+
+
+def pick(wanted: Reference, known: Sequence[Artefact]) -> Artefact:
+    """The one of the known artefacts that a reference means.
+
+    Without a version that is the latest complete one.
+
+    Raises:
+        NotFound: there is none; names what comes near.
+        ConfigurationError: artefacts of several kinds have that name.
+    """
+    found = [
+        artefact
+        for artefact in known
+        if artefact.name == wanted.name
+        and wanted.kind in (None, artefact.kind)
+        and wanted.version in (None, artefact.version)
+    ]
+    usable = found if wanted.version else [a for a in found if a.status == "complete"]
+    kinds = sorted({artefact.kind for artefact in usable})
+    if len(kinds) > 1:
+        choices = " or ".join(str(replace(wanted, kind=kind)) for kind in kinds)
+        raise ConfigurationError(
+            f"{wanted} means several artefacts: {', '.join(kinds)}", hint=f"write {choices}"
+        )
+    if usable:
+        return max(usable, key=lambda artefact: artefact.version)
+    what = wanted.kind or "artefact"
+    if found:
+        last = max(found, key=lambda artefact: artefact.version)
+        raise NotFound(
+            f"every {what} called {wanted.name!r} was interrupted",
+            hint=f"run its command again with --resume, or use {last.ref} as it is",
+        )
+    raise NotFound(f"no {what} {replace(wanted, kind=None)}", hint=_nearest(wanted, known))
+
+
+def _nearest(wanted: Reference, known: Sequence[Artefact]) -> str:
+    same = [a for a in known if a.name == wanted.name and wanted.kind in (None, a.kind)]
+    if same:
+        return f"there is {', '.join(a.ref for a in same[-5:])}"
+    names = {a.name for a in known if wanted.kind in (None, a.kind)}
+    near = difflib.get_close_matches(wanted.name, sorted(names), n=3)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{guess}`skilldistill ls` lists what is there"
