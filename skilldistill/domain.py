@@ -67,8 +67,9 @@ class Skill:
     Discrete(2) for one binary dimension (1 presses)."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings with which PPO learns the skill well: ``timesteps``, ``envs``, ``hidden`` (layer
-    widths), ``schedule`` (``"linear"`` decays the learning rate to zero), and any keyword of
-    ``stable_baselines3.PPO``."""
+    widths), ``activation`` (``tanh`` or ``relu``), ``schedule`` (``linear`` decays the learning
+    rate to zero), ``normalise`` (scale observations by their running statistics), ``opponent``
+    (whom to practise against), and any keyword of ``stable_baselines3.PPO``."""
 
 
 @dataclass(frozen=True, kw_only=True)

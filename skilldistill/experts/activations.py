@@ -1,0 +1,91 @@
+"""Activation functions of experts, in place on float32 arrays.
+
+Names and defaults are those of ``torch.nn``. A function takes the array and its parameter
+``alpha`` (the negative slope of LeakyReLU, the alpha of ELU; ignored by the others).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def _identity(x: Array, alpha: float) -> None:
+    pass
+
+
+def _tanh(x: Array, alpha: float) -> None:
+    np.tanh(x, out=x)
+
+
+def _relu(x: Array, alpha: float) -> None:
+    np.maximum(x, np.float32(0), out=x)
+
+
+def _leaky_relu(x: Array, alpha: float) -> None:
+    np.multiply(x, np.float32(alpha), out=x, where=x < 0)
+
+
+def _elu(x: Array, alpha: float) -> None:
+    low = np.expm1(np.minimum(x, np.float32(0)))
+    np.maximum(x, np.float32(0), out=x)
+    x += np.float32(alpha) * low
+
+
+def _silu(x: Array, alpha: float) -> None:
+    x *= sigmoid(x)
+
+
+def _gelu(x: Array, alpha: float) -> None:
+    x *= np.float32(0.5) * (np.float32(1) + erf(x * np.float32(0.5**0.5)))
+
+
+def _sigmoid(x: Array, alpha: float) -> None:
+    x[...] = sigmoid(x)
+
+
+ACTIVATIONS: dict[str, Callable[[Array, float], None]] = {
+    "identity": _identity,
+    "tanh": _tanh,
+    "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "silu": _silu,
+    "gelu": _gelu,
+    "sigmoid": _sigmoid,
+}
+DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
+TORCH_NAMES = {
+    "Identity": "identity",
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "SiLU": "silu",
+    "GELU": "gelu",
+    "Sigmoid": "sigmoid",
+}
+"""Class names in ``torch.nn`` of the activations an expert may use."""
+
+
+def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
+    """1 / (1 + exp(-x)) without overflow, accurate also where the result is tiny."""
+    small = np.exp(-np.abs(x))
+    result: NDArray[Any] = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
+    return result
+
+
+def erf(x: Array) -> Array:
+    """The error function to 1.5e-7 (Abramowitz and Stegun, formula 7.1.26), float32."""
+    size = np.abs(x)
+    t = 1 / (1 + np.float32(0.3275911) * size)
+    series = np.float32(1.061405429) * t
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = (series + np.float32(coefficient)) * t
+    result: Array = np.copysign(1 - series * np.exp(-size * size), x)
+    return result

@@ -1,0 +1,105 @@
+"""Observation statistics of ``VecNormalize``, from plain arrays only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_safetensors
+
+from skilldistill.errors import CorruptFile, NotFound, UnsafeFile
+from skilldistill.experts.archive import Archive, Limits
+from skilldistill.experts.network import Normaliser
+
+MAX_BYTES = 2**20
+_LIMITS = Limits(members=16, member_bytes=MAX_BYTES, total_bytes=MAX_BYTES)
+_HINT = (
+    "write plain arrays: np.savez('vecnormalize.npz', mean=env.obs_rms.mean, var=env.obs_rms.var, "
+    "epsilon=env.epsilon, clip_obs=env.clip_obs)"
+)
+
+
+def read_normaliser(path: Path) -> Normaliser:
+    """Read arrays ``mean``, ``var`` (d,) and the numbers ``epsilon`` (1e-8), ``clip_obs`` (10).
+
+    Args:
+        path: an ``.npz`` or ``.safetensors`` file.
+
+    Raises:
+        NotFound: there is no such file.
+        UnsafeFile: a pickle, or an array that holds pickled objects.
+        CorruptFile: anything else that is not such a file.
+    """
+    if path.suffix not in (".npz", ".safetensors"):
+        raise UnsafeFile(f"{path} is neither .npz nor .safetensors and is not read", hint=_HINT)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"no file {path}", hint=_HINT) from error
+    if len(data) > MAX_BYTES:
+        raise CorruptFile(f"{path} has more than the {MAX_BYTES} bytes allowed")
+    arrays = _safetensors(data, path) if path.suffix == ".safetensors" else _npz(data, path)
+    missing = {"mean", "var"} - set(arrays)
+    if missing:
+        raise CorruptFile(f"{path} has no array {' and '.join(sorted(missing))}", hint=_HINT)
+    return Normaliser(
+        mean=_vector(arrays["mean"], path),
+        var=_vector(arrays["var"], path),
+        epsilon=_number(arrays.get("epsilon"), 1e-8, path),
+        clip=_number(arrays.get("clip_obs", arrays.get("clip")), 10.0, path),
+    )
+
+
+def _safetensors(data: bytes, path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        arrays: Mapping[str, NDArray[Any]] = parse_safetensors(data)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise CorruptFile(f"{path} is not a safetensors file: {error}") from error
+    return arrays
+
+
+def _npz(data: bytes, path: Path) -> Mapping[str, NDArray[Any]]:
+    archive = Archive(io.BytesIO(data), path.name, _LIMITS)
+    return {name.removesuffix(".npy"): _npy(archive.read(name), path) for name in archive.names}
+
+
+def _npy(data: bytes, path: Path) -> NDArray[Any]:
+    """One array; its header is checked against the bytes there are before anything is made."""
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except ValueError as error:
+        raise CorruptFile(f"{path} holds something that is no array: {error}") from error
+    if dtype.hasobject:
+        raise UnsafeFile(f"{path} holds pickled objects and is not read", hint=_HINT)
+    body = data[stream.tell() :]
+    if (
+        len(shape) > 1
+        or dtype.kind not in "fiu"
+        or len(body) != dtype.itemsize * int(np.prod(shape))
+    ):
+        raise CorruptFile(f"{path}: an array of shape {shape}, type {dtype}, in {len(body)} bytes")
+    return np.frombuffer(body, dtype=dtype).reshape(shape)
+
+
+def _vector(array: NDArray[Any], path: Path) -> NDArray[np.float64]:
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise CorruptFile(f"{path}: expected a row of numbers, found {array.shape} {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _number(array: NDArray[Any] | None, default: float, path: Path) -> float:
+    if array is None:
+        return default
+    if array.size != 1:
+        raise CorruptFile(f"{path}: expected one number, found {array.shape}")
+    return float(array.reshape(()))

@@ -1,0 +1,363 @@
+"""Read the tensors of a ``torch.save`` file that may be hostile.
+
+Such a file is a zip archive holding a pickle and the tensors' raw bytes. The pickle is never run:
+:func:`scan` walks its opcodes with ``pickletools``, accepts only those a state dict needs, works
+out every tensor's place, and checks it against the bytes there are. :func:`read_tensors` then
+takes the numbers from those bytes. A file that passed is shown to torch as well
+(:func:`confirm`): two readers that share no code must agree.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skilldistill.errors import CorruptFile, UnsafeFile, UnsupportedExpert
+from skilldistill.experts.archive import Archive, Limits
+
+MAX_BYTES = 64 * 2**20
+MAX_OPCODES = 100_000
+_LIMITS = Limits(members=4096, member_bytes=MAX_BYTES, total_bytes=MAX_BYTES)
+_BFLOAT16 = "torch BFloat16Storage"
+_DTYPES = {
+    "torch FloatStorage": "<f4",
+    "torch DoubleStorage": "<f8",
+    "torch HalfStorage": "<f2",
+    _BFLOAT16: "<u2",
+    "torch LongStorage": "<i8",
+    "torch IntStorage": "<i4",
+    "torch ShortStorage": "<i2",
+    "torch CharStorage": "<i1",
+    "torch ByteStorage": "<u1",
+    "torch BoolStorage": "?",
+}
+_ORDERED_DICT = "collections OrderedDict"
+_TENSOR = "torch._utils _rebuild_tensor_v2"
+_PARAMETER = "torch._utils _rebuild_parameter"
+_ALLOWED = {*_DTYPES, _ORDERED_DICT, _TENSOR, _PARAMETER}
+_SIDE_FILES = {
+    "version",
+    "byteorder",
+    ".format_version",
+    ".storage_alignment",
+    ".data/serialization_id",
+}
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies, in elements of its storage."""
+
+    dtype: str
+    storage: str
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Global:
+    name: str
+
+
+@dataclass(frozen=True)
+class _Storage:
+    dtype: str
+    key: str
+    count: int
+
+
+class _Mark:
+    pass
+
+
+def scan(data: bytes, label: str, *, any_content: bool = False) -> dict[Any, Any]:
+    """What a ``torch.save`` file holds, tensors standing as :class:`TensorPlace`.
+
+    Args:
+        data: the file.
+        label: what to call it in error messages.
+        any_content: do not insist on a dictionary; an empty one stands for anything else.
+
+    Raises:
+        UnsafeFile: the pickle would do more than rebuild tensors.
+        CorruptFile: damaged, or a tensor that reaches beyond its bytes.
+        UnsupportedExpert: not a dictionary, or of a layout that is not read here.
+    """
+    archive, prefix = _open(data, label)
+    content = _Machine(archive, prefix, label).run(archive.read(f"{prefix}/data.pkl"))
+    if any_content and not isinstance(content, dict):
+        return {}
+    if not isinstance(content, dict):
+        raise UnsupportedExpert(f"{label} holds no dictionary of tensors")
+    return content
+
+
+def read_tensors(data: bytes, label: str) -> dict[str, NDArray[Any]]:
+    """The tensors of a state dict as NumPy arrays, float32 where they hold fractions.
+
+    Raises:
+        UnsafeFile, CorruptFile, UnsupportedExpert: as :func:`scan`.
+    """
+    places = scan(data, label)
+    archive, prefix = _open(data, label)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, place in places.items():
+        if not isinstance(name, str) or not isinstance(place, TensorPlace):
+            raise UnsupportedExpert(f"{label}: entry {str(name)[:80]!r} is not a named tensor")
+        stored = np.dtype(_DTYPES[place.dtype])
+        array: NDArray[Any] = np.ndarray(
+            place.size,
+            stored,
+            archive.read(f"{prefix}/data/{place.storage}"),
+            offset=place.offset * stored.itemsize,
+            strides=[step * stored.itemsize for step in place.stride],
+        )
+        if place.dtype == _BFLOAT16:  # the upper half of a float32
+            array = (array.astype("<u4") << 16).view("<f4")
+        with np.errstate(over="ignore"):  # a float64 too large becomes inf and is refused as such
+            arrays[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+    return arrays
+
+
+def confirm(data: bytes, arrays: Mapping[str, NDArray[Any]], label: str) -> None:
+    """Have ``torch.load(weights_only=True)`` read the same file, and compare.
+
+    Only for files that were found sound: it loads torch, and torch reads an archive written anew
+    from the members checked here.
+
+    Raises:
+        CorruptFile: torch reads something else, or nothing.
+    """
+    import torch
+
+    copy = io.BytesIO(_rewrite(data, label))
+    try:
+        tensors = torch.load(copy, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises, the file is to blame
+        raise CorruptFile(f"{label}: torch cannot read the tensors: {error}") from error
+    for name, array in arrays.items():
+        tensor = tensors.get(name)
+        if tensor is None or not np.array_equal(tensor.detach().float().numpy(), array):
+            raise CorruptFile(f"{label}: torch reads {name!r} differently")
+
+
+def _open(data: bytes, label: str) -> tuple[Archive, str]:
+    """The archive, and the folder all of its members are in."""
+    if not data.startswith(b"PK"):
+        raise UnsafeFile(
+            f"{label} is a bare pickle, not the zip archive torch has written since version 1.6"
+        )
+    archive = Archive(io.BytesIO(data), label, _LIMITS)
+    prefix = archive.names[0].split("/")[0] if archive.names else ""
+    for name in archive.names:
+        folder, _, rest = name.partition("/")
+        known = rest in _SIDE_FILES or rest == "data.pkl" or rest.startswith("data/")
+        if folder != prefix or not known:
+            raise UnsafeFile(f"{label}: member {name!r} does not belong into a file of tensors")
+    if f"{prefix}/data.pkl" not in archive.names:
+        raise CorruptFile(f"{label} has no data.pkl")
+    order = f"{prefix}/byteorder"
+    if order in archive.names and archive.read(order) != b"little":
+        raise UnsupportedExpert(f"{label} was written on a big-endian machine")
+    return archive, prefix
+
+
+def _rewrite(data: bytes, label: str) -> bytes:
+    """The same members in an archive of our own making, so that no other reader can be fooled."""
+    archive, _ = _open(data, label)
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as copy:
+        for name in archive.names:
+            copy.writestr(name, archive.read(name))
+    return target.getvalue()
+
+
+@dataclass
+class _Machine:
+    """A pickle machine that knows how to build dictionaries, and tensors by their place."""
+
+    archive: Archive
+    prefix: str
+    label: str
+    stack: list[Any] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
+
+    def run(self, pickled: bytes) -> Any:
+        try:
+            for count, (opcode, argument, place) in enumerate(pickletools.genops(pickled)):
+                if count > MAX_OPCODES:
+                    raise UnsafeFile(f"{self.label}: more than {MAX_OPCODES} pickle opcodes")
+                if opcode.name == "STOP":
+                    if place != len(pickled) - 1 or len(self.stack) != 1:
+                        raise CorruptFile(f"{self.label}: the pickle does not end where it should")
+                    return self.stack[0]
+                self._do(opcode.name, argument)
+        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+            raise CorruptFile(f"{self.label}: the pickle is broken: {error}") from error
+        raise CorruptFile(f"{self.label}: the pickle has no end")
+
+    def _do(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        match name:
+            case "PROTO":
+                pass
+            case "GLOBAL":
+                if argument not in _ALLOWED:
+                    raise UnsafeFile(f"{self.label}: its pickle calls {str(argument)[:80]!r}")
+                stack.append(_Global(argument))
+            case "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[argument])
+            case "BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case "MARK":
+                stack.append(_Mark())
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_DICT": {}, "EMPTY_LIST": [], "EMPTY_TUPLE": ()}[name])
+            case "TUPLE":
+                stack.append(tuple(self._pop_to_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                size = int(name[-1])
+                stack.append(tuple(self._pop(size)))
+            case "APPEND" | "APPENDS":
+                items = self._pop(1) if name == "APPEND" else self._pop_to_mark()
+                self._top(list).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
+                self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+            case "BUILD":
+                self._pop(1)  # attributes of the dictionary, such as the modules' versions
+                self._top(dict)
+            case "BINPERSID":
+                stack.append(self._storage(*self._pop(1)))
+            case "REDUCE":
+                stack.append(self._call(*self._pop(2)))
+            case _:
+                raise UnsafeFile(f"{self.label}: its pickle uses the opcode {name}")
+
+    def _pop(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise IndexError("stack is empty")
+        items = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return items
+
+    def _pop_to_mark(self) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(item := self.stack.pop(), _Mark):
+            items.append(item)
+        return items[::-1]
+
+    def _top(self, kind: type) -> Any:
+        if type(self.stack[-1]) is not kind:
+            raise TypeError(f"expected a {kind.__name__} on the stack")
+        return self.stack[-1]
+
+    def _storage(self, identity: Any) -> _Storage:
+        word, kind, key, _, count = identity
+        if word != "storage" or not isinstance(kind, _Global) or kind.name not in _DTYPES:
+            raise ValueError(f"unknown storage {str(identity)[:80]}")
+        member = f"{self.prefix}/data/{key}"
+        if type(count) is not int or member not in self.archive.names:
+            raise ValueError(f"the bytes of storage {str(key)[:40]!r} are missing")
+        if self.archive.size(member) != count * np.dtype(_DTYPES[kind.name]).itemsize:
+            size = self.archive.size(member)
+            raise ValueError(f"storage {key!r} declares {count} numbers and has {size} bytes")
+        return _Storage(kind.name, key, count)
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(function, _Global) or type(arguments) is not tuple:
+            raise UnsafeFile(f"{self.label}: its pickle calls something it made itself")
+        if function.name == _ORDERED_DICT and arguments == ():
+            return {}
+        if function.name == _PARAMETER and isinstance(arguments[0], TensorPlace):
+            return arguments[0]
+        if function.name == _TENSOR and isinstance(arguments[0], _Storage):
+            return _place(*arguments[:4])
+        raise UnsafeFile(f"{self.label}: its pickle calls {function.name!r} in an unknown way")
+
+
+def _place(storage: _Storage, offset: Any, size: Any, stride: Any) -> TensorPlace:
+    numbers = (offset, *size, *stride)
+    if any(type(number) is not int or number < 0 for number in numbers) or len(size) > 8:
+        raise ValueError(f"a tensor of size {size}, stride {stride}")
+    elements = 1
+    for extent in size:
+        elements *= extent
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if elements > storage.count or (elements and last >= storage.count):
+        raise ValueError(f"a tensor of size {size} in a storage of {storage.count} numbers")
+    return TensorPlace(storage.dtype, storage.key, offset, tuple(size), tuple(stride))
+
+
+# fmt: off
+_DANGEROUS_MODULES = frozenset((
+    "asyncio", "bdb", "codeop", "commands", "ctypes", "ftplib", "http", "importlib", "marshal",
+    "multiprocessing", "nt", "os", "pdb", "pickle", "pip", "popen2", "posix", "pty", "pydoc",
+    "requests", "runpy", "shutil", "smtplib", "socket", "subprocess", "sys", "timeit", "urllib",
+    "webbrowser", "zipimport",
+))
+_DANGEROUS_BUILTINS = frozenset((
+    "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "globals",
+    "input", "locals", "open", "setattr", "vars",
+))
+# fmt: on
+
+
+def dangerous_call(pickled: bytes) -> str:
+    """The first well-known harmful function a pickle refers to, or an empty string.
+
+    A courtesy, not a defence: nothing here ever runs that pickle, but other programs would.
+
+    Raises:
+        ValueError: not a pickle, or one of more than 100,000 opcodes.
+    """
+    memo: dict[Any, Any] = {}
+    texts: list[Any] = ["", ""]
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+        if count > MAX_OPCODES:
+            raise ValueError(f"more than {MAX_OPCODES} pickle opcodes")
+        found = ""
+        match opcode.name:
+            case "GLOBAL" | "INST":
+                found = str(argument)
+            case "STACK_GLOBAL":
+                found = f"{texts[-2]} {texts[-1]}"
+            case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
+                texts = [texts[-1], argument]
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[argument] = texts[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = texts[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                texts = [texts[-1], memo.get(argument, "")]
+        module, _, name = found.partition(" ")
+        parts = {module.split(".")[0], *name.split(".")}
+        harmful = bool(parts & _DANGEROUS_MODULES)
+        if module in ("builtins", "__builtin__"):
+            harmful = harmful or name in _DANGEROUS_BUILTINS
+        if harmful:
+            return f"{module}.{name}"
+    return ""
+
+
+def refuse_dangerous(entries: Mapping[str, bytes], label: str) -> None:
+    """Raise :class:`UnsafeFile` if one of the pickles, by name, would call something harmful."""
+    for name, pickled in entries.items():
+        try:
+            found = dangerous_call(pickled)
+        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+            raise CorruptFile(f"{label}: the pickle of {name!r} is broken: {error}") from error
+        if found:
+            raise UnsafeFile(f"{label}: the pickle of {name!r} would call {found} when loaded")

@@ -1,0 +1,365 @@
+"""Experts read from zips do exactly what Stable-Baselines3 does with them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch import nn
+
+from skilldistill.errors import CorruptFile, NotFound, SpaceMismatch, UnsafeFile, UnsupportedExpert
+from skilldistill.experts.network import Expert
+from skilldistill.experts.sb3_live import distribution_parameters
+from skilldistill.experts.sb3_zip import from_sb3, read_trusted, read_zip
+from tests.experts.bare_zoo import BOUND, ZOO
+from tests.experts.zoo import AIM_SPACE, SPACES, Still, make_model, observations
+
+
+def read(model: BaseAlgorithm, skill: str, tmp_path: Path, **kwargs: Any) -> Expert:
+    path = tmp_path / "expert.zip"
+    model.save(path)
+    return read_zip(path, ZOO.skill(skill), ZOO, **kwargs)
+
+
+def check_equal(expert: Expert, model: BaseAlgorithm, skill: str) -> None:
+    seen = observations(skill)
+    outputs, std = expert.parameters(seen)
+    mean, deviation = distribution_parameters(model, seen)
+    np.testing.assert_allclose(outputs, mean, atol=1e-5, rtol=1e-5)
+    if std is not None:
+        np.testing.assert_allclose(std, deviation, atol=1e-5, rtol=1e-5)
+    targets = expert.distribution(seen)
+    played, _ = model.predict(seen, deterministic=True)
+    if expert.head == "bernoulli":
+        probability = 1 / (1 + np.exp(-mean.astype(np.float64)))
+        np.testing.assert_allclose(targets.mean, probability, atol=1e-5)
+        clear = np.abs(targets.mean - 0.5) > 1e-4
+        pressed = played.reshape(targets.mean.shape)
+        np.testing.assert_array_equal((targets.mean > 0.5)[clear], pressed[clear] > 0)
+        assert not targets.std.any()
+    else:
+        np.testing.assert_allclose(targets.mean, played, atol=1e-5)
+        assert (targets.std > 0).all()
+
+
+HEADS: dict[str, tuple[str, Any]] = {
+    "gaussian": ("aim", AIM_SPACE),
+    "bernoulli": ("move", spaces.MultiBinary(6)),
+    "categorical": ("click", spaces.Discrete(2)),
+    "multi_categorical": ("move", spaces.MultiDiscrete([2] * 6)),
+    "one_bernoulli": ("click", spaces.MultiBinary(1)),
+    "one_categorical": ("click", spaces.MultiDiscrete([2])),
+}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.ELU])
+@pytest.mark.parametrize("head", HEADS)
+def test_equals_sb3(head: str, activation: type, depth: int, tmp_path: Path) -> None:
+    skill, actions = HEADS[head]
+    widths = [32, 24, 48][:depth]
+    settings = {"net_arch": {"pi": widths, "vf": [8]}, "activation_fn": activation}
+    model = make_model(skill, actions=actions, policy_kwargs=settings, seed=depth)
+    check_equal(read(model, skill, tmp_path), model, skill)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Identity, nn.Sigmoid],
+    ids=lambda a: a.__name__,
+)
+def test_other_activations_equal_sb3(activation: type, tmp_path: Path) -> None:
+    model = make_model("aim", policy_kwargs={"activation_fn": activation})
+    check_equal(read(model, "aim", tmp_path), model, "aim")
+
+
+@pytest.mark.parametrize("squash", [True, False])
+@pytest.mark.parametrize("full_std", [True, False])
+@pytest.mark.parametrize("use_expln", [True, False])
+def test_state_dependent_noise_equals_sb3(
+    squash: bool, full_std: bool, use_expln: bool, tmp_path: Path
+) -> None:
+    settings = {"squash_output": squash, "full_std": full_std, "use_expln": use_expln}
+    model = make_model("aim", use_sde=True, policy_kwargs={**settings, "log_std_init": -0.3})
+    expert = read(model, "aim", tmp_path)
+    assert expert.head == ("squashed" if squash else "gaussian")
+    check_equal(expert, model, "aim")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("skill", SPACES)
+def test_a2c_and_features_extractors_equal_sb3(skill: str, shared: bool, tmp_path: Path) -> None:
+    settings = {"share_features_extractor": shared, "net_arch": [64, 64]}
+    model = make_model(skill, algorithm="A2C", policy_kwargs=settings)
+    expert = read(model, skill, tmp_path)
+    assert expert.source["algorithm"] == "A2C"
+    check_equal(expert, model, skill)
+
+
+def test_squashed_targets_have_the_spread_of_sampled_actions(tmp_path: Path) -> None:
+    settings = {"squash_output": True, "log_std_init": -1.0}
+    model = make_model("aim", use_sde=True, policy_kwargs=settings)
+    expert = read(model, "aim", tmp_path)
+    seen = observations("aim", rows=1)
+    outputs, std = expert.parameters(seen)
+    assert std is not None
+    rng = np.random.default_rng(0)
+    played = BOUND * np.tanh(outputs + std * rng.normal(size=(200_000, 2)))
+    np.testing.assert_allclose(expert.distribution(seen).std[0], played.std(axis=0), rtol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_normaliser_equals_vecnormalize(suffix: str, tmp_path: Path) -> None:
+    model = make_model("aim")
+    env = VecNormalize(DummyVecEnv([lambda: Still(model.observation_space, AIM_SPACE)]), clip_obs=2)
+    rng = np.random.default_rng(0)
+    env.obs_rms.mean, env.obs_rms.var = rng.normal(size=5), rng.uniform(0.01, 0.3, 5)
+    arrays = {
+        "mean": env.obs_rms.mean,
+        "var": env.obs_rms.var,
+        "epsilon": np.array(env.epsilon),
+        "clip_obs": np.array(env.clip_obs, dtype=np.float64),
+    }
+    path = tmp_path / f"vecnormalize{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(arrays, path)
+    expert = read(model, "aim", tmp_path, normaliser=path)
+    seen = observations("aim")
+    played, _ = model.predict(env.normalize_obs(seen), deterministic=True)
+    np.testing.assert_allclose(expert.distribution(seen).mean, played, atol=1e-5)
+
+
+def test_a_pickled_normaliser_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "vecnormalize.pkl"
+    path.write_bytes(b"\x80\x04N.")
+    with pytest.raises(UnsafeFile) as caught:
+        read(make_model("aim"), "aim", tmp_path, normaliser=path)
+    assert "np.savez" in caught.value.hint
+    hidden = tmp_path / "vecnormalize.npz"
+    np.savez(hidden, mean=np.array([object()] * 5), var=np.ones(5))
+    with pytest.raises(UnsafeFile, match="pickled objects"):
+        read(make_model("aim"), "aim", tmp_path, normaliser=hidden)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"mean": np.zeros(5)},
+        {"mean": np.zeros(4), "var": np.ones(4)},
+        {"mean": np.zeros(5), "var": np.full(5, np.nan)},
+        {"mean": np.zeros(5), "var": np.full(5, -1.0)},
+        {"mean": np.zeros((5, 1)), "var": np.ones(5)},
+        {"mean": np.zeros(5), "var": np.ones(5), "clip_obs": np.array(-1.0)},
+    ],
+)
+def test_senseless_normalisers_are_refused(arrays: dict[str, Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "n.npz", **arrays)
+    with pytest.raises(CorruptFile):
+        read(make_model("aim"), "aim", tmp_path, normaliser=tmp_path / "n.npz")
+
+
+@pytest.mark.parametrize(
+    ("skill", "kwargs", "parts"),
+    [
+        ("move", {"skill": "move", "actions": spaces.MultiBinary(4)}, ["(4)", "MultiBinary(6)"]),
+        ("move", {"skill": "move", "obs_dim": 7}, ["Box(-1, 1, (7,))", "Box((20,))"]),
+        ("click", {"skill": "aim", "obs_dim": 9}, ["Box(-0.628", "Discrete(2)"]),
+        (
+            "click",
+            {"skill": "click", "actions": spaces.Discrete(3)},
+            ["Discrete(3)", "Discrete(2)"],
+        ),
+        (
+            "click",
+            {"skill": "click", "actions": spaces.Discrete(2, start=1)},
+            ["starting at (1,)", "Discrete(2)"],
+        ),
+        (
+            "aim",
+            {"skill": "aim", "actions": spaces.Box(-1, 1, (2,), np.float32)},
+            ["Box(-1, 1, (2,))", "Box(-0.628"],
+        ),
+        ("aim", {"skill": "aim", "actions": spaces.MultiBinary(2)}, ["MultiBinary(2)", "Box("]),
+    ],
+)
+def test_other_spaces_are_refused_naming_both(
+    skill: str, kwargs: dict[str, Any], parts: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SpaceMismatch) as caught:
+        read(make_model(**kwargs), skill, tmp_path)
+    for part in parts:
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def edit(
+    path: Path,
+    change_data: Callable[[dict[str, Any]], None] = lambda data: None,
+    change_weights: Callable[[dict[str, Any]], None] = lambda weights: None,
+) -> None:
+    """Rewrite a zip's JSON text and weights."""
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    data = json.loads(members["data"])
+    change_data(data)
+    members["data"] = json.dumps(data).encode()
+    weights = torch.load(io.BytesIO(members["policy.pth"]), weights_only=True)
+    change_weights(weights)
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    members["policy.pth"] = buffer.getvalue()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+
+
+def test_zips_of_sb3_1_with_shared_layers_and_gym_spaces(tmp_path: Path) -> None:
+    """Up to SB3 1.7 the first layers could be shared with the critic, and spaces came from gym."""
+    model = make_model("aim", policy_kwargs={"net_arch": [16, 12]})
+    path = tmp_path / "old.zip"
+    model.save(path)
+
+    def change_data(data: dict[str, Any]) -> None:
+        data["policy_kwargs"] = {"net_arch": [16, {"pi": [12], "vf": [12]}]}
+        for field in ("observation_space", "action_space"):
+            entry = data[field]
+            entry[":type:"] = entry[":type:"].replace("gymnasium", "gym")
+            entry["shape"] = entry.pop("_shape")
+
+    def change_weights(weights: dict[str, Any]) -> None:
+        for what in ("weight", "bias"):
+            weights[f"mlp_extractor.shared_net.0.{what}"] = weights.pop(
+                f"mlp_extractor.policy_net.0.{what}"
+            )
+            weights[f"mlp_extractor.policy_net.0.{what}"] = weights.pop(
+                f"mlp_extractor.policy_net.2.{what}"
+            )
+
+    edit(path, change_data, change_weights)
+    check_equal(read_zip(path, ZOO.skill("aim"), ZOO), model, "aim")
+
+
+class Doubled(BaseFeaturesExtractor):
+    """Features no list of layers can express."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, 5)
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        return seen * seen
+
+
+class Dense(BaseFeaturesExtractor):
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, 7)
+        self.net = nn.Sequential(nn.Linear(5, 7), nn.ReLU())
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        return self.net(seen)
+
+
+def test_what_the_text_cannot_tell_is_refused_until_trusted(tmp_path: Path) -> None:
+    leaky = functools.partial(nn.LeakyReLU, 0.3)
+    for settings in ({"activation_fn": leaky}, {"features_extractor_class": Dense}):
+        model = make_model("aim", policy_kwargs=settings)
+        with pytest.raises(UnsupportedExpert):
+            read(model, "aim", tmp_path)
+        expert = read_trusted(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO)
+        assert expert.source["kind"] == "sb3_trusted"
+        check_equal(expert, model, "aim")
+
+
+class Squared(Dense):
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        return self.net(seen) ** 2
+
+
+@pytest.mark.parametrize(("extractor", "reason"), [(Doubled, "Doubled"), (Squared, "does more")])
+def test_trusting_does_not_accept_what_layers_cannot_express(
+    extractor: type, reason: str, tmp_path: Path
+) -> None:
+    model = make_model("aim", policy_kwargs={"features_extractor_class": extractor})
+    model.save(tmp_path / "expert.zip")
+    with pytest.raises(UnsupportedExpert, match=reason):
+        read_trusted(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_other_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = make_model("aim")
+    model.policy.to(dtype)
+    path = tmp_path / "expert.zip"
+    model.save(path)
+    model.policy.to(torch.float32)
+    check_equal(read_zip(path, ZOO.skill("aim"), ZOO), model, "aim")
+
+
+def test_trusting_does_not_load_a_policy_of_another_skill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stable_baselines3
+
+    make_model("aim").save(tmp_path / "expert.zip")
+    monkeypatch.setattr(
+        stable_baselines3.PPO, "load", lambda *a, **k: pytest.fail("the pickle was loaded")
+    )
+    with pytest.raises(SpaceMismatch):
+        read_trusted(tmp_path / "expert.zip", ZOO.skill("click"), ZOO)
+
+
+@pytest.mark.parametrize("skill", SPACES)
+def test_live_models_equal_sb3(skill: str) -> None:
+    model = make_model(skill)
+    expert = from_sb3(model, ZOO.skill(skill), ZOO)
+    check_equal(expert, model, skill)
+
+
+def test_missing_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        read_zip(tmp_path / "none.zip", ZOO.skill("aim"), ZOO)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda data: data["policy_class"].update(__module__="my_policies"), UnsupportedExpert),
+        (lambda data: data.pop("policy_class"), UnsupportedExpert),
+        (lambda data: data.pop("policy_kwargs"), CorruptFile),
+        (lambda data: data["action_space"].update(low="[nan ... nan]"), UnsupportedExpert),
+        (lambda data: data["action_space"].update(low="[-0.6]"), CorruptFile),
+        (lambda data: data["action_space"].update(low=10**400), UnsupportedExpert),
+        (lambda data: data["observation_space"].update({":type:": "<class 'x.Y'>"}), CorruptFile),
+        (lambda data: data.update(use_sde="yes"), CorruptFile),
+        (lambda data: data.update(use_sde=True), CorruptFile),
+        (lambda data: data.update(policy_kwargs={"squash_output": True}), CorruptFile),
+        (lambda data: data.update(policy_kwargs={"net_arch": [64, 65]}), CorruptFile),
+        (
+            lambda data: data.update(policy_kwargs={"activation_fn": "<class 'os.system'>"}),
+            UnsupportedExpert,
+        ),
+    ],
+)
+def test_text_that_contradicts_the_weights_is_refused(
+    change: Callable[[dict[str, Any]], None], error: type[CorruptFile], tmp_path: Path
+) -> None:
+    path = tmp_path / "expert.zip"
+    make_model("aim").save(path)
+    edit(path, change)
+    with pytest.raises(error):
+        read_zip(path, ZOO.skill("aim"), ZOO)

@@ -1,0 +1,97 @@
+"""The training loop is Stable-Baselines3's own, with scorings in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from skilldistill.config import TrainConfig
+from skilldistill.experts.network import Expert
+from skilldistill.experts.sb3_live import distribution_parameters
+from skilldistill.experts.train import TrainSettings, train, training_seed
+from skilldistill.learning.vecenv import SB3VecEnv
+from tests.tiny import DOMAIN, TinyVectorEnv
+
+SKILL = DOMAIN.skill("steer")
+CONFIG = TrainConfig(skill="steer", domain="tiny", timesteps=3000, evaluations=3)
+
+
+def arenas() -> SB3VecEnv:
+    return SB3VecEnv(TinyVectorEnv("steer", 16, seed=training_seed(0)))
+
+
+@pytest.mark.slow
+def test_learns_what_sb3_learns(tmp_path: Path) -> None:
+    outcome = train(
+        arenas(),
+        SKILL,
+        CONFIG,
+        main_metric="score",
+        evaluate=lambda expert: {"score": 0.0},
+        directory=tmp_path,
+    )
+    own = TrainSettings.of(SKILL, CONFIG)
+    model = PPO(
+        "MlpPolicy",
+        arenas(),
+        seed=training_seed(0),
+        device="cpu",
+        policy_kwargs={"net_arch": [16, 16]},
+        **own.ppo,
+    )
+    model.learn(3000)
+    seen = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]
+    assert outcome.expert is not None
+    np.testing.assert_allclose(
+        outcome.expert.parameters(seen)[0], distribution_parameters(model, seen)[0], atol=1e-5
+    )
+
+
+def test_the_best_scoring_is_kept_and_the_later_of_equals(tmp_path: Path) -> None:
+    seen: list[Expert] = []
+
+    def evaluate(expert: Expert) -> dict[str, float]:
+        seen.append(expert)
+        return {"score": [0.5, 0.5, 0.1][len(seen) - 1]}
+
+    outcome = train(
+        arenas(), SKILL, CONFIG, main_metric="score", evaluate=evaluate, directory=tmp_path
+    )
+    assert outcome.expert is not None
+    assert outcome.expert.sha256 == seen[1].sha256 != seen[2].sha256
+    assert outcome.best_timesteps == outcome.curve[1].timesteps
+    assert [point.metrics["score"] for point in outcome.curve] == [0.5, 0.5, 0.1]
+
+
+def test_a_score_that_cannot_be_measured_is_the_worst(tmp_path: Path) -> None:
+    scores = iter([0.1, float("nan"), float("nan")])
+    outcome = train(
+        arenas(),
+        SKILL,
+        CONFIG,
+        main_metric="score",
+        evaluate=lambda expert: {"score": next(scores)},
+        directory=tmp_path,
+    )
+    assert outcome.best_timesteps == outcome.curve[0].timesteps
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, (6000, 16)), ({"timesteps": 9}, (9, 16)), ({"envs": 2}, (6000, 2))],
+)
+def test_the_command_comes_before_the_skill(
+    changes: dict[str, int], expected: tuple[int, int]
+) -> None:
+    settings = TrainSettings.of(SKILL, TrainConfig(skill="steer", **changes))
+    assert (settings.timesteps, settings.envs) == expected
+    assert settings.hidden == (16, 16)
+    assert dict(settings.ppo) == {
+        "n_steps": 64,
+        "batch_size": 256,
+        "gamma": 0.8,
+        "learning_rate": 3e-3,
+    }
