@@ -62,7 +62,7 @@ class TrainConfig(BaseConfig):
     envs: int = option(0, "arenas played at once; 0 takes the skill's own setting", low=0)
     name: str = option("", "name of the expert; empty takes the skill's name")
     evaluations: int = option(10, "times the expert is scored during training", low=1)
-    eval_episodes: int = option(128, "episodes per scoring", low=2)
+    eval_episodes: int = option(256, "episodes per scoring", low=2)
     tensorboard: bool = option(False, "also write TensorBoard event files")
     resume: bool = option(False, "go on from the last unfinished run of the same command")
 

@@ -69,7 +69,8 @@ class Skill:
     """Settings with which PPO learns the skill well: ``timesteps``, ``envs``, ``hidden`` (layer
     widths), ``activation`` (``tanh`` or ``relu``), ``schedule`` (``linear`` decays the learning
     rate to zero), ``normalise`` (scale observations by their running statistics), ``opponent``
-    (whom to practise against), and any keyword of ``stable_baselines3.PPO``."""
+    (whom to practise against), ``select`` (metrics whose sum chooses the best
+    checkpoint, not only the main one), and any keyword of ``stable_baselines3.PPO``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,9 @@ class MakeArenas(Protocol):
 
     def __call__(
         self, task: str, num_arenas: int, *, seed: int, opponent: str | Policy | None = None
-    ) -> Arenas: ...
+    ) -> Arenas:
+        """Build ``num_arenas`` arenas of ``task``."""
+        ...
 
 
 class MakeVectorEnv(Protocol):
@@ -169,7 +172,9 @@ class MakeVectorEnv(Protocol):
 
     def __call__(
         self, task: str, num_envs: int, *, seed: int, opponent: str | Policy | None = None
-    ) -> Any: ...
+    ) -> Any:
+        """Build an environment of ``num_envs`` arenas of ``task``."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from skilldistill.domain import Policy, Transition, View
 from skilldistill.duel import observations, opponents, tasks
 from skilldistill.duel.compile import kernel
 from skilldistill.duel.declare import DOMAIN
-from skilldistill.duel.state import DuelState
+from skilldistill.duel.state import FIGHTER, DuelState
 from skilldistill.errors import ActionError, ConfigurationError
 
 ACTION_LOW = np.array([dim.low for dim in DOMAIN.actions], dtype=np.float32)
@@ -140,6 +140,7 @@ class DuelArenas:
                 f"episodes have shape {numbers.shape}, expected {(self.num_arenas,)}"
             )
         self.numbers = np.where(chosen, numbers, self.numbers)
+        self.state.fighters[chosen] = np.zeros((), dtype=FIGHTER)  # no key stays held
         tasks.start_all(
             self._code,
             self.state.fighters,
@@ -255,21 +256,39 @@ class ScriptPolicy:
 
 
 def check_actions(actions: Any, n: int) -> NDArray[np.float32]:
-    """(n, 9) unified actions as contiguous float32, checked.
+    """(n, 9) unified actions as contiguous float32, checked; see :func:`check_numbers`."""
+    return check_numbers(actions, (n, tasks.ACTION_DIM), ACTION_LOW, ACTION_HIGH)
+
+
+def check_numbers(
+    values: Any, shape: tuple[int, ...], low: NDArray[np.float32], high: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Actions as a contiguous float32 array of ``shape``, checked.
+
+    Args:
+        values: what was given.
+        shape: what is expected; its last axis, or all of it, runs over the k dimensions.
+        low: (k,) lowest legal numbers.
+        high: (k,) highest legal numbers.
 
     Raises:
         ActionError: wrong shape, a number that is not finite, or out of range; the message
             names the shape and the first offending index.
     """
-    array = np.ascontiguousarray(actions, dtype=np.float32)
-    if array.shape != (n, tasks.ACTION_DIM):
-        raise ActionError(f"actions have shape {array.shape}, expected {(n, tasks.ACTION_DIM)}")
-    bad = first_outside(array, ACTION_LOW, ACTION_HIGH)
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 is inf, hence out of range
+            array = np.asarray(values, dtype=np.float32, order="C")
+    except (TypeError, ValueError) as error:
+        raise ActionError(f"expected actions of shape {shape}: {error}") from error
+    if array.shape != shape:
+        raise ActionError(f"actions have shape {array.shape}, expected {shape}")
+    bad = first_outside(array.reshape(-1, len(low)), low, high)
     if bad >= 0:
-        row, column = divmod(bad, tasks.ACTION_DIM)
+        where = [int(k) for k in np.unravel_index(bad, shape)]
+        column = bad % len(low)
         raise ActionError(
-            f"actions of shape {array.shape}: entry [{row}, {column}] is {array[row, column]}, "
-            f"outside [{ACTION_LOW[column]}, {ACTION_HIGH[column]}]"
+            f"actions of shape {shape}: entry {where} is {array.flat[bad]:.7g}, "
+            f"outside [{low[column]:.7g}, {high[column]:.7g}]"
         )
     return array
 
@@ -282,5 +301,6 @@ def first_outside(
     for row in range(values.shape[0]):
         for column in range(values.shape[1]):
             if not low[column] <= values[row, column] <= high[column]:
-                return row * values.shape[1] + column
+                flat: int = row * values.shape[1] + column
+                return flat
     return -1

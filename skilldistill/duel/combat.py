@@ -28,6 +28,7 @@ from skilldistill.duel.rules import (
 )
 from skilldistill.duel.state import DuelState, Fighter, Fighters
 
+
 def resolve(state: DuelState, clicks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Judge both fighters' clicks on the state as it is, then apply what landed, in place.
 

@@ -14,14 +14,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import platformdirs
 
+_KEPT_SECONDS = 24 * 3600
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,18 +33,19 @@ def kernel(function: F) -> F:
     Results are therefore the same for any number of arenas. Division by zero gives inf or NaN
     as in NumPy.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_folder(before))
+    settings: Any = numba.config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = str(_folder(before))
     try:
-        compiled: F = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+        compiled = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
     finally:
-        numba.config.CACHE_DIR = before
-    return compiled
+        settings.CACHE_DIR = before
+    return cast(F, compiled)
 
 
 @cache
 def _folder(configured: str) -> Path:
-    """Where compiled code of exactly these sources is kept; other versions' is thrown away."""
+    """Where compiled code of exactly these sources is kept; that of old ones is thrown away."""
     here = Path(__file__).parent
     sources = sorted([*here.glob("*.py"), here.parent / "randomness.py"])
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
@@ -53,7 +56,8 @@ def _folder(configured: str) -> Path:
     else:
         base = platformdirs.user_cache_path("skilldistill")
     folder = base / f"kernels-{digest[:16]}"
-    for stale in base.glob("kernels-*"):
-        if stale != folder:
-            shutil.rmtree(stale, ignore_errors=True)
+    for other in base.glob("kernels-*"):
+        # A recent one may be in use by a process that began before the sources changed.
+        if other != folder and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
     return folder

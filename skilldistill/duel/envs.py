@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from skilldistill.domain import Policy
-from skilldistill.duel.arenas import ACTION_HIGH, ACTION_LOW, DuelArenas
+from skilldistill.duel.arenas import ACTION_HIGH, ACTION_LOW, DuelArenas, check_numbers
 from skilldistill.duel.declare import DOMAIN
 from skilldistill.errors import ActionError, ConfigurationError
 
@@ -89,9 +89,12 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._combined = task == COMBINED
+        self._low, self._high = ACTION_LOW, ACTION_HIGH
         if not self._combined:
             self._columns = list(DOMAIN.columns(DOMAIN.skill(task).head))
+            self._low, self._high = ACTION_LOW[self._columns], ACTION_HIGH[self._columns]
             self._unified = np.zeros((num_envs, DOMAIN.action_dim), dtype=np.float32)
+        self._shape = self.action_space.shape or (num_envs,)
         self._window: Any = None
 
     def reset(
@@ -125,7 +128,7 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         Raises:
             ActionError: wrong shape, a number that is not finite, or out of range.
         """
-        moved = self.arenas.step(self._to_unified(actions))
+        moved = self.arenas.step(self._to_unified(actions, self._shape))
         rewards = moved.rewards.astype(np.float64)
         terminated, truncated = moved.terminated.copy(), moved.truncated.copy()
         ended = terminated | truncated
@@ -139,23 +142,20 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         infos["final_info"], infos["_final_info"] = dict(metrics), ended
         return self._observe(), rewards, terminated, truncated, infos
 
-    def _to_unified(self, actions: NDArray[Any]) -> NDArray[np.float32]:
+    def _to_unified(self, actions: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """(n, 9) unified actions of native ones in ``shape``, which is checked."""
+        native = check_numbers(actions, shape, self._low, self._high)
         if self._combined:
-            return actions
-        columns = self._columns
-        native = np.asarray(actions)
-        shape = self.action_space.shape
-        if native.shape != shape:
-            raise ActionError(f"actions have shape {native.shape}, expected {shape}")
-        if native.dtype.kind != "b" and not isinstance(self.single_action_space, spaces.Box):
-            bad = (native != 0) & (native != 1)
-            if bad.any():
-                where = [int(k) for k in np.argwhere(bad)[0]]
+            return native.reshape(self.num_envs, len(self._low))
+        if not isinstance(self.single_action_space, spaces.Box):
+            between = (native != 0) & (native != 1)
+            if between.any():
+                where = [int(k) for k in np.argwhere(between)[0]]
                 raise ActionError(
-                    f"actions of shape {native.shape}: entry {where} is {native[tuple(where)]}, "
+                    f"actions of shape {shape}: entry {where} is {native[tuple(where)]:.7g}, "
                     "neither 0 nor 1"
                 )
-        self._unified[:, columns] = native.reshape(self.num_envs, len(columns))
+        self._unified[:, self._columns] = native.reshape(self.num_envs, len(self._columns))
         return self._unified
 
     def _observe(self) -> NDArray[np.float32]:
@@ -167,7 +167,7 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything that changes, as copies; :meth:`set_state` goes on exactly from there."""
-        return {**self.arenas.save(), "seed": np.array(self.arenas.seed, dtype=np.int64)}
+        return {**self.arenas.save(), "seed": np.array(self.arenas.seed % 2**64, dtype=np.uint64)}
 
     def set_state(self, saved: dict[str, NDArray[Any]]) -> None:
         """Go back to what :meth:`get_state` gave."""
@@ -215,12 +215,11 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         opponent: str | Policy | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self._batch = DuelVectorEnv(
-            1, task, seed=seed, opponent=opponent, render_mode=render_mode
-        )
+        self._batch = DuelVectorEnv(1, task, seed=seed, opponent=opponent, render_mode=render_mode)
         self.render_mode = render_mode
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
+        self._shape = self.action_space.shape or ()
         self._next = 0
         self._begun = False
 
@@ -247,9 +246,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         self._begun = True
         return observation[0], {name: value[0] for name, value in info.items()}
 
-    def step(
-        self, action: Any
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Play one tick.
 
         Raises:
@@ -260,10 +257,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         arenas = batch.arenas
         if not self._begun or not arenas.episodes["active"][0]:
             raise ConfigurationError("no episode is going on", hint="call reset() first")
-        shape = self.action_space.shape
-        if np.shape(action) != shape:
-            raise ActionError(f"the action has shape {np.shape(action)}, expected {shape}")
-        moved = arenas.step(batch._to_unified(np.asarray(action)[None]))
+        moved = arenas.step(batch._to_unified(action, self._shape))
         over = bool(moved.terminated[0] or moved.truncated[0])
         info: dict[str, Any] = {name: value[0] for name, value in batch._info().items()}
         if over:

@@ -171,7 +171,8 @@ def yaw_error(me: Fighter, foe: Fighter) -> float:
 def pitch_error(me: Fighter, foe: Fighter) -> float:
     """Angle from my pitch to the direction from position to position, radians."""
     dx, dz = foe.x - me.x, foe.z - me.z
-    return math.atan2(foe.y - me.y, math.sqrt(dx * dx + dz * dz)) - me.pitch
+    error: float = math.atan2(foe.y - me.y, math.sqrt(dx * dx + dz * dz)) - me.pitch
+    return error
 
 
 @kernel

@@ -152,7 +152,7 @@ def brawler(me: Fighter, foe: Fighter, tick: int) -> None:
 def partner_mode(code: int, key: np.uint64, tick: int) -> int:
     """What a movement partner does in this block of two seconds."""
     mode = draw(key, (tick + int(40 * draw(key, 1, _PHASE))) // 40, _MODE)
-    exchanges = 0.1 if code == PARTNER else 0.7
+    exchanges = 0.08 if code == PARTNER else 0.7
     if mode < exchanges:
         return EXCHANGING
     return ROAMING if mode < exchanges + 0.4 * (1.0 - exchanges) else CLOSING
@@ -233,7 +233,7 @@ def look_unsteadily(me: Fighter, foe: Fighter, tick: int) -> None:
     block = (tick + int(30 * draw(me.key, 3, _PHASE))) // 30
     aside = 0.0
     if draw(me.key, block, _STYLE) < 0.25:
-        aside = 0.35 + 0.4 * draw(me.key, block, _AIM_YAW)
+        aside = 0.7 + 0.8 * draw(me.key, block, _AIM_YAW)
         if draw(me.key, block, _AIM_PITCH) < 0.5:
             aside = -aside
     me.dyaw = bounded(yaw_error(me, foe) + aside, MAX_TURN)

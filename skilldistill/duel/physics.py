@@ -35,6 +35,7 @@ from skilldistill.duel.rules import (
 from skilldistill.duel.state import DuelState, Fighter, Fighters
 from skilldistill.errors import ActionError
 
+
 @dataclass(frozen=True)
 class Inputs:
     """Which keys both fighters hold; each (n, 2) bool."""

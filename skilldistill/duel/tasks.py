@@ -283,7 +283,7 @@ def tick_all(
         elif task == AIMING:
             out.rewards[i] = (1.0 if on_target else 0.0) - error
         elif task == CLICKING:
-            out.rewards[i] = 1.0 if me.landed else (-1.0 if me.click else 0.0)
+            out.rewards[i] = 1.0 if me.landed else (-2.0 if me.click else 0.0)
         else:
             out.rewards[i] = 1.0 * me.landed - 1.0 * foe.landed
 

@@ -6,7 +6,8 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +53,8 @@ class TrainSettings:
     """Scale observations by their running mean and variance; the expert keeps the last ones."""
     activation: str
     """``tanh`` or ``relu``."""
+    select: tuple[str, ...]
+    """Metrics whose sum chooses the best expert; empty takes the task's main metric."""
     opponent: str | None
     """Whom the skill is practised against; None takes the task's own."""
     ppo: Mapping[str, Any]
@@ -72,6 +75,7 @@ class TrainSettings:
             schedule=str(own.pop("schedule", "constant")),
             normalise=bool(own.pop("normalise", False)),
             activation=str(own.pop("activation", "tanh")),
+            select=tuple(own.pop("select", ())),
             opponent=own.pop("opponent", None),
             ppo={key: own[key] for key in own if key not in ("timesteps", "envs")},
         )
@@ -183,6 +187,7 @@ def train(
     domain = domains.find(config.domain)
     run = _Run()
     watch = _Watch(stop, run)
+    select = settings.select or (main_metric,)
     if settings.normalise:
         vec_env = VecNormalize(vec_env, norm_reward=False)
     model = _make_model(vec_env, skill, settings, config, directory)
@@ -191,22 +196,23 @@ def train(
         run = watch.run = _restore(directory / STATE_FILE, model, vec_env, config)
     start, saved = time.perf_counter() - run.seconds, time.perf_counter()
     callback.on_training_start(locals(), globals())
-    while model.num_timesteps < settings.timesteps:
-        # A rollout that is cut short is dropped: the saved state is from before it.
-        if not model.collect_rollouts(vec_env, callback, model.rollout_buffer, model.n_steps):
-            break
-        model._update_current_progress_remaining(model.num_timesteps, settings.timesteps)
-        model.train()
-        due = math.ceil(settings.timesteps * (len(run.curve) + 1) / config.evaluations)
-        scoring = model.num_timesteps >= min(due, settings.timesteps)
-        if scoring:
-            _note(run, model, dict(evaluate(_expert(model, skill, domain))), main_metric)
-        run.seconds = time.perf_counter() - start
-        if scoring or time.perf_counter() - saved > _SAVE_SECONDS:
-            _save(directory / STATE_FILE, run, model, vec_env)
-            saved = time.perf_counter()
-        progress(_report(skill, settings, model, run))
-        model.logger.dump(model.num_timesteps)
+    with _one_thread():
+        while model.num_timesteps < settings.timesteps:
+            # A rollout that is cut short is dropped: the saved state is from before it.
+            if not model.collect_rollouts(vec_env, callback, model.rollout_buffer, model.n_steps):
+                break
+            model._update_current_progress_remaining(model.num_timesteps, settings.timesteps)
+            model.train()
+            due = math.ceil(settings.timesteps * (len(run.curve) + 1) / config.evaluations)
+            scoring = model.num_timesteps >= min(due, settings.timesteps)
+            if scoring:
+                _note(run, model, dict(evaluate(_expert(model, skill, domain))), select)
+            run.seconds = time.perf_counter() - start
+            if scoring or time.perf_counter() - saved > _SAVE_SECONDS:
+                _save(directory / STATE_FILE, run, model, vec_env)
+                saved = time.perf_counter()
+            progress(_report(skill, settings, model, run))
+            model.logger.dump(model.num_timesteps)
     callback.on_training_end()
     expert = None
     if run.best is not None:
@@ -221,6 +227,17 @@ def train(
         seconds=run.seconds,
         stopped=watch.signum,
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small networks lose more by threads than they gain, and sums depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _make_model(
@@ -287,12 +304,13 @@ def _set_statistics(vec_env: VecEnv, saved: dict[str, torch.Tensor] | None) -> N
         seen.count = float(saved["count"])
 
 
-def _note(run: _Run, model: PPO, metrics: Mapping[str, float], main_metric: str) -> None:
+def _note(run: _Run, model: PPO, metrics: Mapping[str, float], select: Sequence[str]) -> None:
     """Record a scoring; of equally good experts the one trained longer is kept."""
     reward = float(np.mean(run.returns)) if run.returns else math.nan
     run.returns.clear()
     run.curve.append(CurvePoint(model.num_timesteps, reward, metrics))
-    score = -math.inf if math.isnan(metrics[main_metric]) else metrics[main_metric]
+    total = sum(metrics[name] for name in select)
+    score = -math.inf if math.isnan(total) else total
     if run.best is None or score >= run.best_score:
         run.best = {name: value.clone() for name, value in model.policy.state_dict().items()}
         run.best_statistics = _statistics(model.env)
