@@ -19,13 +19,15 @@ from skilldistill.errors import ActionError, ConfigurationError
 ACTION_LOW = np.array([dim.low for dim in DOMAIN.actions], dtype=np.float32)
 ACTION_HIGH = np.array([dim.high for dim in DOMAIN.actions], dtype=np.float32)
 _VIEW_STREAM = 0x71E3
-PRACTICE = {"movement": "partner", "aiming": "brawler", "clicking": "brawler"}
+PRACTICE = {"movement": "partner", "aiming": "brawler", "clicking": "lane"}
 """The opponents of the single-skill tasks."""
 MIX = "mix"
 """Name under which every episode draws its opponent among those that fight."""
 _CODES = {
     **{name: (code,) for name, code in opponents.NAMES.items()},
     "brawler": (opponents.BRAWLER,),
+    "lane": (opponents.LANE,),
+    "eager": (opponents.EAGER, opponents.LANE, opponents.BRAWLER),
     "partner": (opponents.PARTNER,),
     "drill": (opponents.PARTNER, opponents.DRILL),
     MIX: (opponents.CHASER, opponents.STRAFER),

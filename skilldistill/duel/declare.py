@@ -166,11 +166,12 @@ DOMAIN = Domain(
             # A click is judged at once, so the discount is 0. What matters is a difference of
             # 0.01 in a distance: without scaled observations the network does not see it.
             training={
-                "timesteps": 1_500_000,
+                "timesteps": 2_000_000,
                 "envs": 256,
                 "hidden": (64, 64),
                 "activation": "relu",
                 "select": ("hit_share", "precision"),
+                "opponent": "eager",
                 "normalise": True,
                 "schedule": "linear",
                 "n_steps": 32,

@@ -19,7 +19,7 @@ from skilldistill.duel.physics import wrap
 from skilldistill.duel.rules import MAX_TURN, REACH
 from skilldistill.duel.state import Fighter
 
-STILL, WANDER, CHASER, STRAFER, BRAWLER, PARTNER, DRILL, EXTERNAL = range(8)
+STILL, WANDER, CHASER, STRAFER, BRAWLER, PARTNER, DRILL, EAGER, LANE, EXTERNAL = range(10)
 """Codes of who plays a seat; EXTERNAL is told what to do from outside."""
 ROAMING, CLOSING, EXCHANGING = range(3)
 """What a movement partner may be doing."""
@@ -149,6 +149,15 @@ def brawler(me: Fighter, foe: Fighter, tick: int) -> None:
 
 
 @kernel
+def eager(me: Fighter, foe: Fighter, tick: int) -> None:
+    """Practice for clicking: sprints in and hits at the first chance, so a late click loses."""
+    chaser(me, foe, tick)
+    me.dyaw = bounded(yaw_error(me, foe), MAX_TURN)
+    me.dpitch = bounded(pitch_error(me, foe), MAX_TURN)
+    me.click = True
+
+
+@kernel
 def partner_mode(code: int, key: np.uint64, tick: int) -> int:
     """What a movement partner does in this block of two seconds."""
     mode = draw(key, (tick + int(40 * draw(key, 1, _PHASE))) // 40, _MODE)
@@ -198,6 +207,10 @@ def play(code: int, me: Fighter, foe: Fighter, tick: int) -> None:
         strafer(me, foe, tick)
     elif code == BRAWLER:
         brawler(me, foe, tick)
+    elif code == EAGER or code == LANE:
+        eager(me, foe, tick)
+        if code == LANE:
+            keep_to_lane(me, foe)
     elif code == PARTNER or code == DRILL:
         partner(code, me, foe, tick)
 
@@ -218,6 +231,14 @@ def legs(me: Fighter, foe: Fighter, tick: int) -> None:
     me.a = side < 0.35
     me.d = side > 0.65
     me.space = draw(me.key, tick // 8, _JUMP) < 0.15
+
+
+@kernel
+def keep_to_lane(me: Fighter, foe: Fighter) -> None:
+    """Do not strafe; stand still while looking aside, where walking would leave the lane."""
+    me.a, me.d = False, False
+    if abs(yaw_error(me, foe)) > 0.1:
+        me.w, me.s = False, False
 
 
 @kernel

@@ -18,8 +18,10 @@ from skilldistill.duel.compile import kernel
 from skilldistill.duel.observations import distance_between
 from skilldistill.duel.opponents import (
     EXTERNAL,
+    LANE,
     draw,
     exchanges_blows,
+    keep_to_lane,
     legs,
     look_straight,
     look_unsteadily,
@@ -115,6 +117,10 @@ def start_all(
         nearest, farthest = (4.0, 8.0) if task == COMBINED else (1.5, 8.0)
         distance = nearest + (farthest - nearest) * draw(key, 0, 1)
         bearing = 2 * math.pi * draw(key, 0, 2) - math.pi
+        if e.opponent == LANE:
+            # Boxes follow the world's axes, which the unified observation does not show: off the
+            # axes, when a click lands is beyond what a student could know.
+            bearing = 0.5 * math.pi * math.floor(bearing / (0.5 * math.pi))
         x, z = 0.5 * distance * math.sin(bearing), 0.5 * distance * math.cos(bearing)
         place(fighters[i, 0], mix(key, np.uint64(1)), -x, -z, task)
         place(fighters[i, 1], mix(key, np.uint64(2)), x, z, task)
@@ -177,7 +183,7 @@ def script_all(
 
 
 @kernel
-def autopilot(task: int, me: Fighter, foe: Fighter, tick: int) -> None:
+def autopilot(task: int, lane: bool, me: Fighter, foe: Fighter, tick: int) -> None:
     """Decide what the task does not let the player control, except the click."""
     if task == MOVEMENT:
         look_straight(me, foe)
@@ -185,6 +191,8 @@ def autopilot(task: int, me: Fighter, foe: Fighter, tick: int) -> None:
         legs(me, foe, tick)
         if task == CLICKING:
             look_unsteadily(me, foe, tick)
+            if lane:
+                keep_to_lane(me, foe)
 
 
 @kernel
@@ -226,7 +234,7 @@ def tick_all(
         remember_look(me)
         remember_look(foe)
         obey(me, actions[i])
-        autopilot(task, me, foe, ticks[i])
+        autopilot(task, e.opponent == LANE, me, foe, ticks[i])
         if e.opponent == EXTERNAL:
             obey(foe, rival_actions[i])
         else:
