@@ -190,7 +190,7 @@ def partner(code: int, me: Fighter, foe: Fighter, tick: int) -> None:
 @kernel
 def exchanges_blows(code: int, key: np.uint64, tick: int) -> bool:
     """Whether both click in the movement task now: only while its partner does."""
-    if code == PARTNER or code == DRILL:
+    if code in (PARTNER, DRILL):
         return partner_mode(code, key, tick) == EXCHANGING
     return True
 
@@ -207,11 +207,11 @@ def play(code: int, me: Fighter, foe: Fighter, tick: int) -> None:
         strafer(me, foe, tick)
     elif code == BRAWLER:
         brawler(me, foe, tick)
-    elif code == EAGER or code == LANE:
+    elif code in (EAGER, LANE):
         eager(me, foe, tick)
         if code == LANE:
             keep_to_lane(me, foe)
-    elif code == PARTNER or code == DRILL:
+    elif code in (PARTNER, DRILL):
         partner(code, me, foe, tick)
 
 

@@ -1,0 +1,55 @@
+# Every target makes .venv by itself: a clone with Python 3.11+ and make is all it takes.
+#   make demo      the whole pipeline on the shipped experts, ending with its table
+#   make test      all tests
+#   make check     formatting, lint, types
+#   make bench     what the figures in benchmarks/README.md were measured with
+#   make experts   train the shipped experts again and replace them
+#   make clean     remove caches, builds and the demo's workspace
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := workspace-demo
+
+.PHONY: help install demo test check bench experts clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '2,7s/^#   //p' Makefile
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) is not installed. skilldistill needs Python 3.11 or newer: make PYTHON=/path/to/python3 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "skilldistill needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 ..."; exit 1; }
+	@echo "installing into $(VENV) (a minute or two the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@rm -rf $(DEMO)
+	$(BIN)/skilldistill --workspace $(DEMO) run --preset quick --yes
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@set -e; for script in benchmarks/*.py; do \
+	  case $$script in */make_experts.py) continue;; esac; \
+	  echo "== $$script"; $(BIN)/python $$script; done
+
+experts: $(STAMP)
+	$(BIN)/python benchmarks/make_experts.py
+
+clean:
+	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find skilldistill tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""SIGINT and SIGTERM: the first asks working loops to stop, the second ends the program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from skilldistill.errors import Interrupted
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopper:
+    """Remembers the signal that asked to stop, and answers loops that ask.
+
+    Until a loop has asked once, nothing would notice a remembered signal: then the first one
+    already interrupts.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._watched = False
+        self._received = 0
+
+    def stop(self) -> int:
+        """The :data:`~skilldistill.progress.StopCheck` that loops are given."""
+        self._watched = True
+        return self.signum
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """For a question to the user: a signal meanwhile interrupts at once."""
+        watched, self._watched = self._watched, False
+        try:
+            yield
+        finally:
+            self._watched = watched
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle the signals inside the block; restores what was there before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python delivers signals to the main thread only
+            return
+        before = {signum: signal.signal(signum, self._handle) for signum in _HANDLED}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self._received += 1
+        self.signum = self.signum or signum
+        if self._received > 2:
+            os._exit(128 + signum)  # the second one was swallowed by a clean-up that hangs
+        if self._received == 2 or not self._watched:
+            raise Interrupted(f"stopped by {signal.Signals(signum).name}", signum=signum)

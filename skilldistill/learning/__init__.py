@@ -1,0 +1,1 @@
+"""Loops that play, label, and learn."""

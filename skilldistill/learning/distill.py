@@ -1,0 +1,485 @@
+"""The supervised loop: one network learns what several experts would do.
+
+Training is a sequence of phases. Phase 0 learns from the experts' own data; each later phase
+begins with a round in which the student plays and the experts label what it met
+(:mod:`skilldistill.learning.onpolicy`), and learns from both. Within a phase the learning rate
+rises, then falls along a cosine to nothing, and the weights with the best held-out loss are kept.
+
+Nothing but the counters in :class:`State` decides what the next step does, so a run that was
+stopped anywhere goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skilldistill.config import DistillConfig
+from skilldistill.data.reader import DatasetReader
+from skilldistill.domain import Domain
+from skilldistill.errors import ConfigurationError, Interrupted
+from skilldistill.learning.distill_state import (
+    METRICS_FILE,
+    STATE_FILE,
+    Record,
+    State,
+    begin,
+    match_std,
+    resume,
+    save,
+    write_metrics,
+)
+from skilldistill.learning.losses import (
+    HeadSums,
+    Objective,
+    gradient_cosines,
+    gradients,
+    head_sums,
+    loss,
+    metrics,
+    row_weights,
+)
+from skilldistill.learning.rows import STUDENT, Batches, Group, Source, Table, join, open_source
+from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+
+LARGE_BATCH = 4096
+"""Rows per step with ``large_batch``."""
+LARGE_BATCH_LR = 8.0
+"""Factor on the learning rate with ``large_batch``: of 4, 8 and 16 the one that ends as well as
+batches of 256 do after as many epochs."""
+ROUND_LR = 0.5
+"""Factor on the learning rate in the phases after a round: the student knows a lot by then."""
+READ_ROWS = 1 << 15
+"""Rows gathered at once and then cut into batches; also how often ``stop`` is asked."""
+EVALUATION_ROWS = 1 << 14
+"""Rows evaluated at once."""
+COSINE_ROWS = 1024
+"""Held-out rows from which the heads' gradients are compared."""
+SAVE_SECONDS = 5.0
+"""Least time between two savings of the training state."""
+TENSORBOARD_FOLDER = "tensorboard"
+
+Relabel = Callable[[DistilledPolicyNetwork, int], DatasetReader]
+"""Plays a round (1, 2, …) with the student as it is and returns the labelled rows, opened."""
+
+
+@dataclass(frozen=True)
+class DistillOutcome:
+    """What training gave."""
+
+    network: DistilledPolicyNetwork
+    """With the best weights of the last phase that was begun."""
+    metrics: Mapping[str, float]
+    """Held-out figures of these weights (of the learnt rows where none are held out), and speed."""
+    history: list[Record]
+    """Per epoch what ``metrics.jsonl`` says."""
+    sums: HeadSums
+    """What pictures are drawn from."""
+    stopped: int = 0
+    """The signal that ended the work early, or 0."""
+
+
+def distill(
+    reader: DatasetReader,
+    domain: Domain,
+    config: DistillConfig,
+    *,
+    directory: Path,
+    relabel: Relabel | None = None,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+) -> DistillOutcome:
+    """Train a network on a dataset, then on what it meets itself.
+
+    Args:
+        reader: the experts' data, open.
+        domain: what the data belongs to.
+        config: settings; ``resume`` continues from ``directory``, otherwise it starts anew.
+        directory: where the training state, ``metrics.jsonl`` and TensorBoard's files are kept.
+        relabel: plays a round; needed if ``config.rounds`` is above 0.
+        progress: told after every epoch.
+        stop: asked every few steps. When it answers, the state is saved and the outcome says so.
+
+    Raises:
+        ConfigurationError: settings that cannot be used together.
+        CorruptFile: the training state or the data is damaged.
+        DiskProblem: the state cannot be written.
+    """
+    if config.rounds and relabel is None:
+        raise ConfigurationError("rounds need somebody who plays and labels them")
+    device = pick_device(config.device)
+    objective = Objective(
+        domain,
+        kind=config.loss,
+        masked=config.masked,
+        temperature=config.temperature,
+        head_weights=parse_head_weights(config.head_weights),
+    )
+    state = resume(domain, config, directory, device) if config.resume else None
+    with ExitStack() as stack:
+        board = stack.enter_context(_tensorboard(config, directory))
+        sources = [_open(reader, objective, config, device, by_skill=config.balanced)]
+        if state is None:
+            state = begin(domain, config, device)
+            sample = _held_out(sources, objective, device)
+            state.network.fit_inputs(sample[0])
+            match_std(state.network, sample[1])
+        stopped = 0
+        while True:
+            try:
+                for round_number in range(len(sources), state.phase + 1):
+                    assert relabel is not None
+                    part = stack.enter_context(relabel(state.network, round_number))
+                    sources.append(_open(part, objective, config, device, by_skill=False))
+            except Interrupted as interruption:
+                stopped = interruption.signum
+                save(state, directory)
+                break
+            run = Run(config, objective, sources, state, directory, progress, stop, board)
+            stopped = run.phase()
+            if stopped or state.phase == config.rounds:
+                break
+            state.phase, state.epoch, state.step, state.loss_sum = state.phase + 1, 0, 0, 0.0
+            state.best_loss, state.waiting = math.inf, 0
+            save(state, directory)
+        held_out = _held_out(sources, objective, device)
+        if state.best:
+            state.network.load_state_dict(state.best)
+        sums = evaluate(state.network, held_out, objective)
+    speed = state.rows / state.seconds if state.seconds else 0.0
+    figures = {
+        **metrics(sums, objective),
+        **{key: value for key, value in (state.history or [{}])[-1].items() if "cosine/" in key},
+        "samples_per_second": speed,
+        "seconds": state.seconds,
+        "epochs": float(len(state.history)),
+        "parameters": float(state.network.num_parameters()),
+    }
+    return DistillOutcome(state.network, figures, state.history, sums, stopped)
+
+
+@dataclass
+class Run:
+    """One phase: the loop itself."""
+
+    config: DistillConfig
+    objective: Objective
+    sources: list[Source]
+    state: State
+    directory: Path
+    progress: ProgressCallback
+    stop: StopCheck
+    board: Any
+
+    def __post_init__(self) -> None:
+        config, state = self.config, self.state
+        self.device = state.network.log_std.device
+        self.batches = Batches(_groups(self.sources, config), batch_size(config))
+        # An epoch is one pass over the experts' data, however many rows the rounds have added:
+        # the work of a phase stays the same.
+        self.steps = max(1, round(self.sources[0].num_rows / self.batches.size))
+        self.epochs = config.epochs if state.phase == 0 else config.round_epochs
+        self.held_out = _held_out(self.sources, self.objective, self.device)
+        self.weights = self.objective.weights.to(self.device)
+        self.last_save = time.monotonic()
+
+    def phase(self) -> int:
+        """Train to the end of the phase. Returns the signal if asked to stop, else 0."""
+        state = self.state
+        while state.epoch < self.epochs and not self._waited_enough():
+            if signum := self.train_epoch():
+                save(state, self.directory)
+                return signum
+            record = self.judge()
+            state.history.append(record)
+            state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+            if time.monotonic() - self.last_save > SAVE_SECONDS:
+                save(state, self.directory)
+                self.last_save = time.monotonic()
+            self.report(record)
+        state.network.load_state_dict(state.best)
+        save(state, self.directory)
+        return 0
+
+    def train_epoch(self) -> int:
+        """The remaining gradient steps of this epoch. Returns the signal if asked to stop."""
+        state, config = self.state, self.config
+        network, optimiser, layout = state.network, state.optimiser, state.network.layout
+        objective, parameters = self.objective, list(network.parameters())
+        total = self.epochs * self.steps
+        stride = max(1, READ_ROWS // self.batches.size)
+        dtype = product_dtype(config.bf16, self.device)
+        while state.step < self.steps:
+            if signum := self.stop():
+                return signum
+            started = time.perf_counter()
+            count = min(stride - state.step % stride, self.steps - state.step)
+            done = state.epoch * self.steps + state.step
+            # a later phase goes on in the groups' sequences instead of repeating their beginning
+            offset = state.phase * self.config.epochs * self.steps
+            observations, labels = self.batches.read(offset + done, count)
+            weight = row_weights(labels, layout, self.weights)
+            outputs = []
+            for i in range(count):
+                optimiser.param_groups[0]["lr"] = learning_rate(
+                    config, state.phase, done + i, total
+                )
+                logits = network.logits(observations[i], dtype)
+                outputs.append(logits.detach())
+                slope, network.log_std.grad = gradients(
+                    outputs[i], network.log_std.detach(), labels[i], weight[i], layout, objective
+                )
+                logits.backward(slope)  # type: ignore[no-untyped-call]
+                optimiser.step()
+                for parameter in parameters:
+                    parameter.grad = None
+            state.step += count
+            with torch.no_grad():  # the loss itself is only for people: once for all these steps
+                state.loss_sum += count * float(
+                    loss(
+                        torch.cat(outputs),
+                        network.log_std,
+                        labels.flatten(0, 1),
+                        layout,
+                        objective,
+                        self.weights,
+                    )
+                )
+            state.rows += count * self.batches.size
+            state.seconds += time.perf_counter() - started
+        return 0
+
+    def judge(self) -> Record:
+        """Score the epoch's weights on held-out rows and keep them if they are the best."""
+        state = self.state
+        train_loss = state.loss_sum / self.steps
+        if not math.isfinite(train_loss):
+            raise ConfigurationError(
+                f"training diverged: the loss of epoch {state.epoch + 1} is not finite",
+                hint="use a smaller --lr",
+            )
+        found = metrics(evaluate(state.network, self.held_out, self.objective), self.objective)
+        if found["loss"] < state.best_loss or not state.best:
+            state.best_loss, state.waiting = found["loss"], 0
+            state.best = {k: v.detach().clone() for k, v in state.network.state_dict().items()}
+        else:
+            state.waiting += 1
+        record: Record = {
+            "epoch": len(state.history) + 1,
+            "round": state.phase,
+            "lr": float(state.optimiser.param_groups[0]["lr"]),
+            "train_loss": train_loss,
+            **found,
+            "best_loss": state.best_loss,
+            "samples_per_second": state.rows / max(state.seconds, 1e-9),
+            "seconds": state.seconds,
+        }
+        if state.epoch % 10 == 9 or state.epoch + 1 == self.epochs or state.epoch == 0:
+            record |= interference(state.network, self.held_out, self.objective)
+        return record
+
+    def report(self, record: Record) -> None:
+        """Write the epoch down and tell whoever watches."""
+        state, config = self.state, self.config
+        if self.board is not None:
+            for name, value in record.items():
+                self.board.add_scalar(name, value, int(record["epoch"]))
+        shown = {
+            "loss": record["train_loss"],
+            "held-out": record["loss"],
+            **{k: v for k, v in record.items() if k.endswith(("/agreement", "/error_deg"))},
+            "samples/s": record["samples_per_second"],
+        }
+        before = 0 if state.phase == 0 else config.epochs + (state.phase - 1) * config.round_epochs
+        total = config.epochs + config.rounds * config.round_epochs
+        stage = "distill" if state.phase == 0 else f"distill, round {state.phase}"
+        self.progress(Progress(stage, before + state.epoch, total, "epoch", shown))
+
+    def _waited_enough(self) -> bool:
+        return 0 < self.config.patience <= self.state.waiting
+
+
+def learning_rate(config: DistillConfig, phase: int, step: int, total: int) -> float:
+    """The learning rate of one step of a phase: a linear rise, then half a cosine to almost 0.
+
+    Args:
+        config: peak, warm-up and batch size.
+        phase: 0, or the number of the round before it.
+        step: finished steps of the phase.
+        total: steps of the whole phase.
+    """
+    peak = config.lr * (LARGE_BATCH_LR if config.large_batch else 1) * (ROUND_LR if phase else 1)
+    rise = max(1, round(config.warmup * total))
+    if step < rise:
+        return peak * (step + 1) / rise
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+def batch_size(config: DistillConfig) -> int:
+    """Rows per gradient step."""
+    return LARGE_BATCH if config.large_batch else config.batch_size
+
+
+def parse_head_weights(text: str) -> dict[str, float]:
+    """Read ``HEAD=WEIGHT,…``.
+
+    Raises:
+        ConfigurationError: an entry is not of this form.
+    """
+    found = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = entry.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigurationError(
+                f"head_weights: {entry!r} is not of the form HEAD=WEIGHT",
+                hint="for example --head-weights aiming=2,clicking=0.5",
+            )
+    return found
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device called ``name``; ``auto`` is a GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigurationError: torch has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigurationError(
+            f"device {name!r} cannot be used: {error}", hint="use --device auto or --device cpu"
+        ) from error
+    return device
+
+
+def product_dtype(bf16: bool, device: torch.device) -> torch.dtype:
+    """bfloat16 if it is wanted and the device multiplies it natively, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # private, and on x86 only: without an answer, float32 is right everywhere
+        ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        native = device.type == "cpu" and ask is not None and bool(ask())
+    return torch.bfloat16 if bf16 and native else torch.float32
+
+
+@torch.no_grad()
+def evaluate(network: DistilledPolicyNetwork, rows: Table, objective: Objective) -> HeadSums:
+    """Sums for :func:`~skilldistill.learning.losses.metrics` over a table of rows."""
+    parts = [
+        head_sums(network.logits(obs), network.log_std, table, network.layout, objective)
+        for obs, table in zip(*(torch.split(t, EVALUATION_ROWS) for t in rows), strict=True)
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def interference(
+    network: DistilledPolicyNetwork, rows: Table, objective: Objective
+) -> dict[str, float]:
+    """``cosine/A-B``: how the heads' gradients on the encoder agree, on some rows of a table."""
+    stride = max(1, len(rows[0]) // COSINE_ROWS)
+    observations, table = rows[0][::stride], rows[1][::stride]
+    logits = network.logits(observations)
+    heads = objective.domain.heads
+    losses = {
+        head.name: loss(
+            logits,
+            network.log_std,
+            table,
+            network.layout,
+            objective,
+            torch.eye(len(heads), device=logits.device)[i],
+        )
+        for i, head in enumerate(heads)
+    }
+    return gradient_cosines(losses, list(network.encoder.parameters()))
+
+
+def _open(
+    reader: DatasetReader,
+    objective: Objective,
+    config: DistillConfig,
+    device: torch.device,
+    *,
+    by_skill: bool,
+) -> Source:
+    return open_source(
+        reader,
+        objective,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        device=device,
+        by_skill=by_skill,
+    )
+
+
+def _groups(sources: list[Source], config: DistillConfig) -> list[Group]:
+    """Who gets which share of a batch.
+
+    The student's own rows get theirs, divided among the rounds by their rows; the experts' data
+    get the rest, divided evenly among the skills (or not at all, if they are not balanced).
+    """
+    own = sources[0].groups
+    students = [rows for source in sources[1:] for _, rows in source.groups]
+    for_student = config.student_share if students else 0.0
+    groups = [Group(name, rows, (1 - for_student) / len(own)) for name, rows in own]
+    visited = sum(rows.count for rows in students)
+    groups += [Group(STUDENT, rows, for_student * rows.count / visited) for rows in students]
+    return [group for group in groups if group.share > 0]
+
+
+def _held_out(sources: list[Source], objective: Objective, device: torch.device) -> Table:
+    """All held-out rows; where none are held out, a sample of the learnt ones."""
+    tables = [table for source in sources for table in source.held_out.values()]
+    if not tables:
+        tables = [
+            rows.take(0, min(rows.count, EVALUATION_ROWS))
+            for source in sources
+            for _, rows in source.groups
+        ]
+    return join(tables)
+
+
+def _tensorboard(config: DistillConfig, directory: Path) -> AbstractContextManager[Any]:
+    if not config.tensorboard:
+        return nullcontext()
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigurationError(
+            "TensorBoard is not installed", hint="pip install 'skilldistill[plots]'"
+        ) from error
+    writer: AbstractContextManager[Any] = SummaryWriter(str(directory / TENSORBOARD_FOLDER))
+    return writer
+
+
+__all__ = [
+    "METRICS_FILE",
+    "STATE_FILE",
+    "DistillOutcome",
+    "Relabel",
+    "distill",
+    "evaluate",
+    "learning_rate",
+    "parse_head_weights",
+    "pick_device",
+    "write_metrics",
+]

@@ -1,0 +1,501 @@
+"""PPO from a distilled policy, with a guard that keeps it from falling on the way.
+
+The order of things: the critic learns alone until it explains the returns; then the actor
+joins, its learning rate rising from nothing, tied to the distilled policy by a KL term that
+fades. Every few rollouts the policy plays fixed episodes of every task; where it has fallen
+behind the distilled one, the tie is tightened, and if that does not help, the last good
+weights come back.
+
+A run's state is taken at every rollout boundary and holds everything that changes. An
+interrupted run saves the latest one, so that going on repeats the unfinished rollout exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skilldistill.config import FinetuneConfig
+from skilldistill.domain import Policy
+from skilldistill.errors import Interrupted
+from skilldistill.learning.guard import PATIENCE, Scores, Watch, falling, interval, means
+from skilldistill.learning.journal import Journal
+from skilldistill.learning.ppo import FinetunePPO, Stopped
+from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
+from skilldistill.learning.sparring import SELF, Opponents, expand, make_arenas, shape, stagger
+from skilldistill.learning.training_state import STATE_FILE, copied, load_state, save_state
+from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.policy.player import NetworkPolicy
+from skilldistill.policy.sb3 import DistilledPolicy
+from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+
+EARLY = 0.1
+"""Share of the steps, counted again from the actor's release, in which a collapse would show."""
+RAISE = 4.0
+"""Factor by which the guard tightens the tie; it fades again by a tenth per rollout."""
+CALM = 0.9
+SAVE_SECONDS = 15.0
+Evaluate = Callable[[Policy, Sequence[str]], Scores]
+"""Plays the named tasks on seeds that are the same at every call."""
+
+
+@dataclass
+class FinetuneOutcome:
+    """What a run made."""
+
+    model: FinetunePPO
+    records: list[dict[str, Any]]
+    """What ``metrics.jsonl`` holds: rollouts, guard evaluations, ratings."""
+    summary: dict[str, Any]
+    """Figures for the checkpoint and the report."""
+    interrupted: int = 0
+    """Signal that ended the run early; 0 if it came to its end."""
+
+    @property
+    def network(self) -> DistilledPolicyNetwork:
+        """The fine-tuned network, on the CPU."""
+        return self.model.policy.network
+
+
+def finetune(
+    start: DistilledPolicyNetwork,
+    config: FinetuneConfig,
+    *,
+    directory: Path,
+    opponents: Sequence[str | Policy | None] | None = None,
+    evaluate: Evaluate | None = None,
+    versus: Versus | None = None,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+) -> FinetuneOutcome:
+    """Improve a distilled policy on the domain's combined task.
+
+    Args:
+        start: the distilled network; it is not changed.
+        config: settings; ``opponent`` is looked at only where ``opponents`` is not given.
+        directory: an existing directory for ``training_state`` and ``metrics.jsonl``. With
+            ``config.resume``, a state found there is gone on from.
+        opponents: who to play against, each in its share of the arenas: names of the domain's,
+            policies, ``"self"``, ``"start"``, or None for the domain's default.
+        evaluate: plays tasks for the guard; None turns the guard off.
+        versus: plays matches for the ratings in self-play; None leaves them out.
+        progress: told after every rollout.
+        stop: asked at every tick, minibatch and evaluation.
+
+    Raises:
+        ConfigurationError: settings that do not fit together.
+        CorruptFile: the state to go on from is damaged or of another format.
+    """
+    chosen = expand(config.opponent, start.domain) if opponents is None else tuple(opponents)
+    run = _Run(start, config, chosen, evaluate, versus, stop)
+    if config.resume and (directory / STATE_FILE).exists():
+        run.restore(load_state(directory / STATE_FILE))
+    saved = time.monotonic()
+    boundary: dict[str, Any] = {}
+    with Journal(directory, tensorboard=config.tensorboard) as journal:
+        run.journal = journal.write
+        for record in run.records:
+            journal.write(record)
+        try:
+            if not run.records:
+                boundary = run.state()
+                run.baseline()
+            while run.steps < config.timesteps:
+                boundary = run.state()
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    save_state(directory / STATE_FILE, boundary)
+                    saved = time.monotonic()
+                run.iterate()
+                progress(run.report())
+            boundary = run.state()
+            run.finish()
+        except (Stopped, Interrupted) as error:
+            run.restore(boundary)
+            save_state(directory / STATE_FILE, boundary)
+            return FinetuneOutcome(run.model, run.records, run.summary(), error.signum)
+    return FinetuneOutcome(run.model, run.records, run.summary())
+
+
+@dataclass
+class _Clock:
+    """Seconds spent, for the figures at the end; never part of a run's state."""
+
+    learning: float = 0.0
+    total: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+
+
+class _Run:
+    """Everything a run consists of, and the stages of one iteration."""
+
+    def __init__(
+        self,
+        start: DistilledPolicyNetwork,
+        config: FinetuneConfig,
+        opponents: Opponents,
+        evaluate: Evaluate | None,
+        versus: Versus | None,
+        stop: StopCheck,
+    ) -> None:
+        self.config = config
+        self.domain = start.domain
+        self.stop = stop
+        self.evaluate = evaluate if config.guard_every else None
+        self.versus = versus
+        self.journal: Callable[[dict[str, Any]], None] = lambda record: None
+        self.reference = _copy(start)
+        _lower_std(self.reference, config.initial_std)
+        self.selves = [FrozenSelf(self.reference) for name in opponents if name == SELF]
+        self.pool = Pool()
+        self.env = make_arenas(config, opponents, self.reference, self.selves)
+        self.model = self._model()
+        self.player = NetworkPolicy(self.model.policy.network)
+        self.records: list[dict[str, Any]] = []
+        self.watch = Watch()
+        self.initial: Scores = {}
+        self.latest: dict[str, float] = {}
+        self.good: dict[str, Any] = {}
+        self.rollouts = 0
+        self.released = -1
+        """Steps at which the actor began to learn; -1 during the warm-up."""
+        self.boosts = [1.0] * len(self.domain.heads)
+        self.clock = _Clock()
+        if self.selves:
+            self.pool.add(self.model.policy.network, 0)
+
+    # building --------------------------------------------------------------------------------
+
+    def _model(self) -> FinetunePPO:
+        config, (arenas, ticks) = self.config, shape(self.config)
+        device = config.device
+        with warnings.catch_warnings():
+            # uneven minibatches are evened out by the update itself
+            warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
+            model = FinetunePPO(
+                DistilledPolicy,
+                self.env,
+                n_steps=ticks,
+                batch_size=min(config.batch_size, arenas * ticks),
+                n_epochs=config.n_epochs,
+                learning_rate=config.learning_rate,
+                critic_lr=config.critic_learning_rate,
+                gamma=config.gamma,
+                gae_lambda=config.gae_lambda,
+                clip_range=config.clip_range,
+                target_kl=config.target_kl or None,
+                max_grad_norm=config.max_grad_norm,
+                ent_coef=config.ent_coef,
+                policy_kwargs={
+                    "hidden_dim": self.reference.hidden_dim,
+                    "domain": self.domain.name,
+                    "binary_temperature": config.binary_temperature,
+                },
+                seed=config.seed,
+                device=device,
+            )
+        model.policy.network.load_state_dict(self.reference.state_dict())
+        self.reference.to(model.device)
+        model.reference = self.reference
+        model.bf16 = config.bf16
+        model.stop = self.stop
+        # episodes of their own: never those a policy is scored on, which count up from `seed`
+        seed = np.random.SeedSequence([config.seed, 0xF17E]).generate_state(1)[0]
+        self.env.seed(int(seed))
+        model._last_obs = stagger(self.env, self.env.reset(), self.reference)
+        model._last_episode_starts = np.ones(arenas, dtype=bool)
+        return model
+
+    # one iteration ---------------------------------------------------------------------------
+
+    def baseline(self) -> None:
+        """Score the distilled policy, which everything later is compared with."""
+        if self.evaluate is not None:
+            self.initial = self.evaluate(self.player, self.tasks)
+            self.latest = means(self.initial)
+            self.watch.see(self.latest[self.domain.combined], early=True)
+            self._note("baseline", scores=self.latest)
+        self.good = self._weights()
+
+    def iterate(self) -> None:
+        """One rollout, one update, and what the guard has to say."""
+        began = time.perf_counter()
+        model, config = self.model, self.config
+        for rival in self.selves:
+            rival.become(self.pool.draw(model.generator))
+        before = self.steps
+        model.collect_rollouts(self.env, _QUIET, model.rollout_buffer, model.n_steps)
+        self.rollouts += 1
+        explained = model.last["explained_variance"]
+        if self.released < 0 and (
+            explained >= config.warmup_explained_variance
+            or before >= config.warmup_fraction * config.timesteps
+        ):
+            self.released = before
+            self.good = self._weights()  # the distilled actor, with a critic that knows it
+        self._schedule(before)
+        model.train()
+        self.clock.learning += time.perf_counter() - began
+        self.clock.steps += self.steps - before
+        self.boosts = [max(1.0, boost * CALM) for boost in self.boosts]
+        self._note(
+            "rollout",
+            phase="actor" if model.train_actor else "critic",
+            actor_lr=model.actor_lr if model.train_actor else 0.0,
+            kl_coefs=self._kl_coefs(before),
+            **model.last,
+        )
+        self._guard()
+
+    def _schedule(self, steps: int) -> None:
+        """Set learning rates and KL weights for the update of a rollout begun at ``steps``."""
+        config, model = self.config, self.model
+        done = min(steps / config.timesteps, 1.0)
+        fall = 1 - 0.9 * done if config.decay else 1.0
+        rows = model.n_steps * model.n_envs
+        model.train_actor = self.released >= 0
+        model._current_progress_remaining = 1 - done
+        model.critic_lr = config.critic_learning_rate * fall
+        since = steps - self.released + rows  # the first update counts as one rollout in
+        rise = min(1.0, since / max(config.ramp * config.timesteps, 1.0))
+        model.actor_lr = config.learning_rate * fall * rise
+        model.kl_coefs = torch.tensor(self._kl_coefs(steps), device=model.device)
+
+    def _kl_coefs(self, steps: int) -> list[float]:
+        """Weight per head: geometric decay from ``kl_coef`` to ``kl_floor``, times the boosts."""
+        config = self.config
+        high, floor = config.kl_coef, min(config.kl_floor, config.kl_coef)
+        since = (steps - max(self.released, 0)) / max(config.kl_decay * config.timesteps, 1.0)
+        low = max(floor, 1e-6 * high)  # a geometric decay never reaches nothing
+        weight = floor if since >= 1 or high == 0 else high * (low / high) ** max(since, 0.0)
+        return [weight * boost for boost in self.boosts]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The fight first, then the skills."""
+        return (self.domain.combined, *self.domain.skill_names)
+
+    # the guard -------------------------------------------------------------------------------
+
+    def _guard(self) -> None:
+        if self.released < 0:
+            return  # the actor is the distilled policy, to the bit
+        regular = self.config.guard_every and self.rollouts % self.config.guard_every == 0
+        early = self.steps - self.released <= self._window
+        if self.evaluate is not None and (regular or early or self.watch.strikes):
+            # within the early window every rollout is scored; in the fight only, to be quick
+            tasks = self.tasks if regular or self.watch.strikes else self.tasks[:1]
+            self._judge(self.evaluate(self.player, tasks), early=early)
+        if regular and self.selves:
+            self._rate()
+
+    @property
+    def _window(self) -> float:
+        rows = self.model.n_steps * self.model.n_envs
+        return max(EARLY * self.config.timesteps, rows)
+
+    def _judge(self, scores: Scores, *, early: bool) -> str:
+        below = falling(scores, self.initial)
+        self.latest |= means(scores)
+        self.watch.see(self.latest[self.domain.combined], early=early)
+        verdict = self.watch.judge(below)
+        if verdict == "good":
+            if len(scores) == len(self.tasks):
+                self.good = self._weights()
+        else:
+            for task in below:
+                for position, head in enumerate(self.domain.heads):
+                    if head.name in self.domain.task(task).heads:
+                        self.boosts[position] *= RAISE
+        if verdict == "rollback":
+            self._load_weights(self.good)
+        self._note(
+            "guard",
+            scores=means(scores),
+            intervals={
+                task: [interval(values).low, interval(values).high]
+                for task, values in scores.items()
+            },
+            falling=list(below),
+            action=verdict,
+            kl_boosts=self.boosts,
+        )
+        return verdict
+
+    def _rate(self) -> None:
+        generator = self.model.generator
+        if self.versus is not None:
+            rivals = self.pool.rivals(3, generator)
+            self.pool.rate(self.player, self.selves[0], rivals, self.versus)
+        self.pool.add(self.model.policy.network, self.steps)
+        self._note(
+            "ratings",
+            elo=self.pool.rating,
+            pool=[{"steps": member.steps, "elo": member.rating} for member in self.pool.members],
+        )
+
+    def finish(self) -> None:
+        """Score the end result; if it has fallen, the last good weights are the result."""
+        if self.evaluate is None or self.released < 0:
+            return
+        last = self.records[-1]
+        if (
+            last["kind"] == "guard"
+            and last["action"] == "good"
+            and set(self.tasks) == set(last["scores"])
+        ):
+            return
+        scores = self.evaluate(self.player, self.tasks)
+        early = self.steps - self.released <= self._window
+        if falling(scores, self.initial):
+            self.watch.strikes = PATIENCE - 1  # no rollout is left to recover in
+        if self._judge(scores, early=early) == "rollback":
+            self.latest = means(self.evaluate(self.player, self.tasks))
+            self._note("final", scores=self.latest)
+
+    # state -----------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        """Environment steps played."""
+        return int(self.model.num_timesteps)
+
+    def _weights(self) -> dict[str, Any]:
+        policy = self.model.policy
+        return {
+            "policy": copied(policy.state_dict()),
+            "optimizer": copied(policy.optimizer.state_dict()),
+        }
+
+    def _load_weights(self, weights: Mapping[str, Any]) -> None:
+        self.model.policy.load_state_dict(weights["policy"])
+        self.model.policy.optimizer.load_state_dict(copied(weights["optimizer"]))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes, as copies: tensors, numbers and strings in plain containers."""
+        model = self.model
+        saves = all(hasattr(env, "get_state") for env in self.env.envs)
+        arenas = self.env.get_state() if saves else {}
+        return {
+            "weights": self._weights(),
+            "good": self.good,
+            "generator": model.generator.get_state(),
+            "arenas": {key: torch.from_numpy(value) for key, value in arenas.items()},
+            "last_obs": torch.from_numpy(np.array(model._last_obs)),
+            "last_starts": torch.from_numpy(np.array(model._last_episode_starts)),
+            "pool": [(m.steps, m.weights, m.rating) for m in self.pool.members],
+            "elo": self.pool.rating,
+            "initial": {task: torch.from_numpy(np.array(v)) for task, v in self.initial.items()},
+            "latest": dict(self.latest),
+            "watch": asdict(self.watch),
+            "boosts": list(self.boosts),
+            "steps": self.steps,
+            "updates": int(model._n_updates),
+            "rollouts": self.rollouts,
+            "released": self.released,
+            "records": list(self.records),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what :meth:`state` gave."""
+        model = self.model
+        self._load_weights(state["weights"])
+        self.good = state["good"]
+        model.generator.set_state(state["generator"])
+        if state["arenas"]:
+            self.env.set_state({key: value.numpy() for key, value in state["arenas"].items()})
+            model._last_obs = state["last_obs"].numpy().copy()
+            model._last_episode_starts = state["last_starts"].numpy().copy()
+        # else: a domain whose arenas cannot be saved begins new episodes
+        self.pool.members = [Member(*member) for member in state["pool"]]
+        self.pool.rating = state["elo"]
+        self.initial = {task: values.numpy() for task, values in state["initial"].items()}
+        self.latest = dict(state["latest"])
+        self.watch = Watch(**state["watch"])
+        self.boosts = list(state["boosts"])
+        model.num_timesteps = state["steps"]
+        model._n_updates = state["updates"]
+        self.rollouts, self.released = state["rollouts"], state["released"]
+        self.records = list(state["records"])
+
+    # reporting -------------------------------------------------------------------------------
+
+    def _note(self, kind: str, **values: Any) -> None:
+        record = copy.deepcopy({"kind": kind, "steps": self.steps, **values})
+        self.records.append(record)
+        self.journal(record)
+
+    def report(self) -> Progress:
+        """What a person would like to watch."""
+        values: dict[str, float | str] = {
+            "phase": "actor" if self.model.train_actor else "critic",
+            **{
+                name: round(self.model.last[name], 3)
+                for name in ("explained_variance", "episode_return")
+                if name in self.model.last
+            },
+        }
+        if self.latest:
+            task = self.domain.combined
+            values[self.domain.task(task).main_metric] = round(self.latest[task], 3)
+        total = self.config.timesteps
+        return Progress("finetune", min(self.steps, total), total, "step", values)
+
+    def summary(self) -> dict[str, Any]:
+        """Scores before and after, what the guard did, and how fast it went."""
+        task = self.domain.combined
+        before = means(self.initial)
+        fell = math.isfinite(self.watch.early_worst)
+        return {
+            "steps": self.steps,
+            "warmup_steps": self.released if self.released >= 0 else self.steps,
+            "before": before,
+            "after": dict(self.latest),
+            "metric": {name: self.domain.task(name).main_metric for name in before},
+            "collapse_worst": self.watch.early_worst if fell else None,
+            "collapse_depth": max(0.0, before[task] - self.watch.early_worst) if fell else None,
+            "worst": self.watch.worst if fell else None,
+            "kl_raises": self.watch.raises,
+            "rollbacks": self.watch.rollbacks,
+            "elo": self.pool.rating if self.selves else None,
+            "steps_per_second": round(self.clock.steps / max(self.clock.learning, 1e-9)),
+            "seconds": round(time.perf_counter() - self.clock.total, 3),
+        }
+
+
+class _Quiet:
+    """A callback that does nothing: the loop above sees to everything itself."""
+
+    def on_rollout_start(self) -> None:
+        """Nothing."""
+
+    def on_rollout_end(self) -> None:
+        """Nothing."""
+
+
+_QUIET: Any = _Quiet()
+
+
+def _copy(network: DistilledPolicyNetwork) -> DistilledPolicyNetwork:
+    twin = DistilledPolicyNetwork.for_domain(network.domain, network.hidden_dim)
+    twin.load_state_dict(network.state_dict())
+    return twin.requires_grad_(False)
+
+
+@torch.no_grad()
+def _lower_std(network: DistilledPolicyNetwork, largest: float) -> None:
+    if largest:
+        network.log_std.clamp_(max=math.log(largest))
+
+
+def _split(count: int, parts: int) -> list[int]:
+    """``count`` in ``parts`` sizes as equal as possible, the larger ones first."""
+    return [count // parts + (number < count % parts) for number in range(parts)]

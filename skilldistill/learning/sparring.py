@@ -1,0 +1,120 @@
+"""The arenas a policy is fine-tuned in: who stands opposite, how many, and where they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from skilldistill.config import FinetuneConfig
+from skilldistill.domain import Domain, Policy
+from skilldistill.errors import ConfigurationError
+from skilldistill.learning.selfplay import FrozenSelf
+from skilldistill.learning.vecenv import SB3VecEnv
+from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.policy.player import NetworkPolicy
+
+SELF, START = "self", "start"
+"""Opponents made here: earlier selves, and the policy the run starts from."""
+SELVES = 2
+"""Groups of arenas in self-play, each against a member of the pool of its own."""
+ARENAS = 32
+"""Most arenas where their number is not given: enough to share a tick's fixed costs."""
+STAGGER = 4
+"""Groups of arenas that stand at different points of their episodes at the start."""
+
+Opponents = tuple[str | Policy | None, ...]
+
+
+def expand(opponent: str, domain: Domain) -> tuple[str | None, ...]:
+    """The opponents that a name stands for.
+
+    ``mix`` is every script worth sparring with, and the distilled policy itself; ``self`` is a
+    few earlier selves. An empty name is the domain's default.
+    """
+    if opponent == SELF:
+        return (SELF,) * SELVES
+    if opponent == "mix":
+        return (*(domain.sparring or domain.opponents), START)
+    return (opponent or None,)
+
+
+def shape(config: FinetuneConfig) -> tuple[int, int]:
+    """Arenas, and ticks each of them plays per rollout.
+
+    Without ``envs``, the rows of four arenas are spread over more of them.
+    """
+    if config.envs:
+        return config.envs, config.n_steps
+    rows = 4 * config.n_steps
+    arenas = next(n for n in range(min(ARENAS, rows), 0, -1) if rows % n == 0)
+    return arenas, rows // arenas
+
+
+def make_arenas(
+    config: FinetuneConfig,
+    opponents: Opponents,
+    start: DistilledPolicyNetwork,
+    selves: Sequence[FrozenSelf],
+) -> SB3VecEnv:
+    """Arenas in equal shares per opponent, in groups that :func:`stagger` can tell apart.
+
+    Args:
+        config: how many.
+        opponents: see :func:`skilldistill.learning.finetune.finetune`.
+        start: who :data:`START` is.
+        selves: who the occurrences of :data:`SELF` are, in turn.
+
+    Raises:
+        ConfigurationError: more opponents than arenas.
+    """
+    count, domain = shape(config)[0], start.domain
+    if count < len(opponents):
+        raise ConfigurationError(
+            f"{count} arenas are too few for {len(opponents)} opponents",
+            hint=f"use --envs {len(opponents)} or more",
+        )
+    remaining = iter(selves)
+    envs = []
+    for opponent, share in zip(opponents, split(count, len(opponents)), strict=True):
+        rival: str | Policy | None = opponent
+        if opponent == SELF:
+            rival = next(remaining)
+        elif opponent == START:
+            rival = NetworkPolicy(start)
+        groups = max(1, min(STAGGER // len(opponents), share))
+        envs += [
+            domain.make_vector_env(domain.combined, size, seed=config.seed, opponent=rival)
+            for size in split(share, groups)
+        ]
+    return SB3VecEnv(envs)
+
+
+def stagger(
+    env: SB3VecEnv, observations: np.ndarray, network: DistilledPolicyNetwork
+) -> np.ndarray:
+    """Play the groups of arenas ahead, each further than the one before.
+
+    Arenas that all begin an episode at once would fill a rollout with openings only, the next
+    one with what follows, and so on: no two rollouts would be about the same thing.
+
+    Args:
+        env: freshly reset.
+        observations: (n, obs_dim) what the reset gave.
+        network: who plays.
+
+    Returns:
+        (n, obs_dim) what is seen now.
+    """
+    player, domain = NetworkPolicy(network), network.domain
+    horizon, groups = domain.task(domain.combined).horizon, len(env.envs)
+    views = np.split(observations, np.cumsum([part.num_envs for part in env.envs])[:-1])
+    for number, part in enumerate(env.envs):
+        for _ in range(number * horizon // groups):
+            views[number] = part.step(player.predict(views[number]))[0]
+    return np.concatenate(views)
+
+
+def split(count: int, parts: int) -> list[int]:
+    """``count`` in ``parts`` sizes as equal as possible, the larger ones first."""
+    return [count // parts + (number < count % parts) for number in range(parts)]

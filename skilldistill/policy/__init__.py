@@ -1,0 +1,1 @@
+"""The student: one network with a head per group of action dimensions."""

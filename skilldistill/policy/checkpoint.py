@@ -1,0 +1,225 @@
+"""A network on disk: weights, architecture, spaces and configuration, saved together.
+
+A checkpoint is a directory with ``policy.safetensors`` (float32 tensors, nothing executable) and
+``policy.json``, which says what they are: format, domain, the spaces and heads they were made
+for, the configuration and metrics of the run, and the SHA-256 of the weights. Everything is
+checked when it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as serialise_tensors
+
+import skilldistill
+from skilldistill import domain as domains
+from skilldistill.domain import Domain
+from skilldistill.errors import CorruptFile, DiskProblem, NotFound
+from skilldistill.policy.network import DistilledPolicyNetwork
+
+FORMAT = "skilldistill.policy"
+FORMAT_VERSION = 1
+WEIGHTS = "policy.safetensors"
+CARD = "policy.json"
+
+
+@dataclass
+class Checkpoint:
+    """A network and what is known of it."""
+
+    network: DistilledPolicyNetwork
+    domain: Domain
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the run that made it, as its command's configuration names them."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    """Of ``policy.safetensors``."""
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the shared encoder."""
+        return self.network.hidden_dim
+
+
+def weights(network: DistilledPolicyNetwork) -> bytes:
+    """Parameters and input scaling as a safetensors file; equal values give equal bytes."""
+    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    return serialise_tensors(state)
+
+
+def save(
+    directory: Path,
+    network: DistilledPolicyNetwork,
+    *,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Write the network into ``directory``, which is created if it is not there.
+
+    Args:
+        directory: an unpublished directory; an older checkpoint in it is replaced.
+        network: what to save.
+        config: JSON-able settings of the run.
+        metrics: JSON-able results of the run.
+
+    Raises:
+        DiskProblem: writing failed.
+    """
+    data = weights(network)
+    domain = network.domain
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "skilldistill": skilldistill.__version__,
+        "domain": domain.name,
+        "hidden_dim": network.hidden_dim,
+        "parameters": network.num_parameters(),
+        "spaces": spaces(domain),
+        "weights_sha256": hashlib.sha256(data).hexdigest(),
+        "config": dict(config or {}),
+        "metrics": dict(metrics or {}),
+    }
+    text = json.dumps(_plain(card), indent=2, allow_nan=False) + "\n"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / WEIGHTS).write_bytes(data)
+        (directory / CARD).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DiskProblem(f"cannot write a checkpoint to {directory}: {error}") from error
+    return Checkpoint(network, domain, card["config"], card["metrics"], card["weights_sha256"])
+
+
+def load(directory: Path | str, device: str = "cpu") -> Checkpoint:
+    """Read a checkpoint directory.
+
+    Raises:
+        NotFound: the directory or one of its two files is not there, or its domain is unknown.
+        CorruptFile: damaged, not a checkpoint, of a newer format, or made for other spaces.
+    """
+    directory = Path(directory)
+    card = _read_card(directory / CARD)
+    domain = domains.find(card["domain"])
+    if card["spaces"] != spaces(domain):
+        raise CorruptFile(
+            f"{directory / CARD} was made for other spaces than those of domain {domain.name!r}",
+            hint="distil again with this version: `skilldistill distill`",
+        )
+    data = _read(directory / WEIGHTS)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card["weights_sha256"]:
+        raise CorruptFile(
+            f"{directory / WEIGHTS} is not the file that {CARD} describes (SHA-256 differs)",
+            hint="run `skilldistill verify`",
+        )
+    try:
+        tensors = parse_tensors(data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise CorruptFile(f"{directory / WEIGHTS} holds no tensors: {error}") from error
+    network = _rebuild(domain, card["hidden_dim"], tensors, directory / WEIGHTS)
+    return Checkpoint(network.to(device), domain, card["config"], card["metrics"], digest)
+
+
+def spaces(domain: Domain) -> dict[str, Any]:
+    """What a network's weights depend on, as JSON-able values."""
+    return {
+        "observations": list(domain.observation_names),
+        "actions": [dataclasses.asdict(dim) for dim in domain.actions],
+        "heads": [
+            {"name": head.name, "dims": list(head.dims), "hidden": head.hidden}
+            for head in domain.heads
+        ],
+    }
+
+
+def _rebuild(
+    domain: Domain, hidden_dim: int, tensors: Mapping[str, torch.Tensor], where: Path
+) -> DistilledPolicyNetwork:
+    with torch.device("meta"):  # shapes first: nothing is allocated for a width that lies
+        expected = {
+            name: tuple(value.shape)
+            for name, value in DistilledPolicyNetwork.for_domain(domain, hidden_dim)
+            .state_dict()
+            .items()
+        }
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if found != expected:
+        wrong = sorted(
+            name for name in {*found, *expected} if found.get(name) != expected.get(name)
+        )
+        raise CorruptFile(f"{where}: tensors {', '.join(wrong)} do not fit the network")
+    for name, value in tensors.items():
+        if value.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
+            raise CorruptFile(f"{where}: {name} is not made of finite float32 numbers")
+    network = DistilledPolicyNetwork.for_domain(domain, hidden_dim)
+    blocks = network.output_blocks
+    if bool((tensors["head_output.weight"] * (1 - blocks) != 0).any()):
+        raise CorruptFile(f"{where}: head_output.weight connects one head to another")
+    if bool((tensors["obs_scale"] <= 0).any()):
+        raise CorruptFile(f"{where}: obs_scale holds numbers that are not positive")
+    network.load_state_dict(dict(tensors))
+    return network
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(_read(path))
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not JSON: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise CorruptFile(f"{path} does not describe a skilldistill policy")
+    version = card.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CorruptFile(
+            f"{path} has format version {version!r}, this skilldistill reads {FORMAT_VERSION}",
+            hint="install the skilldistill that wrote it",
+        )
+    kinds = {
+        "domain": str,
+        "hidden_dim": int,
+        "spaces": dict,
+        "weights_sha256": str,
+        "config": dict,
+        "metrics": dict,
+    }
+    for key, kind in kinds.items():
+        if not isinstance(card.get(key), kind):
+            raise CorruptFile(f"{path}: {key!r} is missing or not a {kind.__name__}")
+    if not 2 <= card["hidden_dim"] <= 2**14:
+        raise CorruptFile(f"{path}: hidden_dim {card['hidden_dim']} is out of range")
+    return card
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(
+            f"no {path.name} in {path.parent}", hint="run `skilldistill ls` to see checkpoints"
+        ) from error
+    except OSError as error:
+        raise DiskProblem(f"cannot read {path}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """The value with numbers JSON cannot hold written as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+__all__ = ["CARD", "WEIGHTS", "Checkpoint", "load", "save", "weights"]

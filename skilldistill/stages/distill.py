@@ -1,0 +1,268 @@
+"""``skilldistill distill``: teach one policy from a merged dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from skilldistill import domain as domains
+from skilldistill.config import DistillConfig
+from skilldistill.data.reader import DatasetReader
+from skilldistill.data.schema import DatasetInfo, ExpertRef
+from skilldistill.domain import Domain
+from skilldistill.errors import Interrupted, NotFound
+from skilldistill.experts.composite import CompositePolicy
+from skilldistill.learning import distill as loop
+from skilldistill.learning import onpolicy, pictures
+from skilldistill.policy import checkpoint
+from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.policy.player import NetworkPolicy
+from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.stages.references import ResolvedExpert, find_experts
+from skilldistill.workspace.manifest import Artefact, check_name
+from skilldistill.workspace.store import Workspace
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """The checkpoint that was published."""
+
+    schema: ClassVar[str] = "skilldistill.distill/1"
+    workspace: str
+    id: str
+    ref: str
+    path: str
+    sha256: str
+    """Of ``policy.safetensors``: the same command and seed give the same."""
+    status: str
+    dataset: str
+    """Reference or path of what was learnt from."""
+    rounds: tuple[str, ...]
+    """References of the rounds' datasets."""
+    experts: Mapping[str, str]
+    """Who labelled the rounds, by skill; empty without rounds."""
+    metrics: Mapping[str, float]
+    """Held-out figures, see :func:`skilldistill.learning.losses.metrics`, and speed."""
+
+
+def distill(
+    workspace: Workspace,
+    config: DistillConfig,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+) -> DistillResult:
+    """Train a student and publish it as a checkpoint; each round's rows become a dataset.
+
+    Raises:
+        NotFound: no such dataset; no expert to label the rounds; nothing to resume.
+        ConfigurationError: settings that cannot be used together, or data of another domain.
+        CorruptFile: the dataset or the saved training state is damaged.
+        Interrupted: asked to stop. What was learnt until then is published with the status
+            ``interrupted``, and the same command with ``--resume`` goes on.
+    """
+    domain = domains.find(config.domain)
+    check_name(config.name)
+    check_name(rounds_name(config))
+    work = _Work.prepare(workspace, domain, config)
+    folder = _partial(workspace, config, work.key())
+    with DatasetReader(work.dataset, domain=domain) as reader:
+        outcome = loop.distill(
+            reader,
+            domain,
+            config,
+            directory=folder,
+            relabel=_labeller(domain, config, work.experts, folder, stop),
+            progress=progress,
+            stop=stop,
+        )
+    command = command or "skilldistill distill (python)"
+    if outcome.stopped:
+        saved = ""
+        if outcome.history:
+            published = work.publish(outcome, folder, (), command, "interrupted")
+            saved = f"; {published.ref} holds the best weights so far"
+        raise Interrupted(
+            f"stopped after {len(outcome.history)} epochs{saved}",
+            signum=outcome.stopped,
+            hint="the same command with --resume goes on",
+        )
+    rounds = tuple(
+        work.publish_round(_round_file(folder, number), number, command)
+        for number in range(1, config.rounds + 1)
+    )
+    artefact = work.publish(outcome, folder, rounds, command, "complete")
+    workspace.discard_partial(folder)
+    return DistillResult(
+        workspace=str(workspace.root),
+        id=artefact.id,
+        ref=artefact.ref,
+        path=str(workspace.path(artefact)),
+        sha256=next(f.sha256 for f in artefact.files if f.path.endswith(checkpoint.WEIGHTS)),
+        status=artefact.status,
+        dataset=work.dataset_ref,
+        rounds=tuple(part.ref for part in rounds),
+        experts={skill: found.ref for skill, found in work.experts.items()},
+        metrics=outcome.metrics,
+    )
+
+
+def rounds_name(config: DistillConfig) -> str:
+    """Name under which the rounds' datasets are published."""
+    return f"{config.name}-rounds" if config.rounds else config.name
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is learnt from, who labels, and how results are recorded."""
+
+    workspace: Workspace
+    domain: Domain
+    config: DistillConfig
+    dataset: Path
+    dataset_ref: str
+    info: DatasetInfo
+    experts: Mapping[str, ResolvedExpert]
+    parents: tuple[str, ...]
+
+    @classmethod
+    def prepare(cls, workspace: Workspace, domain: Domain, config: DistillConfig) -> _Work:
+        outside = Path(config.dataset)
+        if outside.is_file() and not outside.resolve().is_relative_to(workspace.root.resolve()):
+            path, ref, parents = outside, str(outside), []
+        else:
+            artefact = workspace.resolve(config.dataset, "dataset")
+            path, ref, parents = workspace.path(artefact), artefact.ref, [artefact.id]
+        with DatasetReader(path, domain=domain) as reader:
+            info = reader.info
+        experts: dict[str, ResolvedExpert] = {}
+        if config.rounds:
+            experts = find_experts(workspace, domain, _same_experts(workspace, info))
+            parents += [found.artefact for found in experts.values() if found.artefact]
+        return cls(workspace, domain, config, path, ref, info, experts, tuple(parents))
+
+    def key(self) -> str:
+        """Digest of everything that decides the weights."""
+        settings = asdict(replace(self.config, resume=False, device="auto", tensorboard=False))
+        content = [
+            settings,
+            self.info.digest(),
+            self.parents,
+            sorted(found.expert.sha256 for found in self.experts.values()),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def publish(
+        self,
+        outcome: loop.DistillOutcome,
+        folder: Path,
+        rounds: tuple[Artefact, ...],
+        command: str,
+        status: str,
+    ) -> Artefact:
+        """Publish the checkpoint."""
+        with self.workspace.draft("checkpoint", self.config.name) as draft:
+            checkpoint.save(
+                draft.path, outcome.network, config=asdict(self.config), metrics=outcome.metrics
+            )
+            loop.write_metrics(outcome.history, draft.path / loop.METRICS_FILE)
+            pictures.draw(outcome.history, outcome.sums, self.domain, draft.path)
+            if (folder / loop.TENSORBOARD_FOLDER).exists():
+                shutil.copytree(
+                    folder / loop.TENSORBOARD_FOLDER, draft.path / loop.TENSORBOARD_FOLDER
+                )
+            return draft.commit(
+                command=command,
+                config=asdict(self.config),
+                seed=self.config.seed,
+                parents=[*self.parents, *(part.id for part in rounds)],
+                metrics=outcome.metrics,
+                status=status,
+                check=checkpoint.load,
+            )
+
+    def publish_round(self, file: Path, number: int, command: str) -> Artefact:
+        """Publish one round's rows."""
+        with self.workspace.draft("dataset", rounds_name(self.config)) as draft:
+            shutil.copyfile(file, draft.path)
+            with DatasetReader(draft.path, domain=self.domain) as reader:
+                reader.check()
+                figures = {
+                    "skills": list(reader.info.skills),
+                    "round": number,
+                    "episodes": reader.num_episodes,
+                    "rows": reader.num_rows,
+                }
+            return draft.commit(
+                command=command,
+                config=asdict(self.config),
+                seed=self.config.seed,
+                parents=self.parents,
+                metrics=figures,
+            )
+
+
+def _labeller(
+    domain: Domain,
+    config: DistillConfig,
+    experts: Mapping[str, ResolvedExpert],
+    folder: Path,
+    stop: StopCheck,
+) -> loop.Relabel:
+    """Plays a round, unless an earlier run of the same work has played it."""
+    refs = [ExpertRef(found.ref, found.expert.sha256) for found in experts.values()]
+
+    def relabel(network: DistilledPolicyNetwork, number: int) -> DatasetReader:
+        path = _round_file(folder, number)
+        if not path.exists():
+            onpolicy.write_round(
+                path,
+                domain,
+                NetworkPolicy(network),
+                CompositePolicy(domain, {s: found.expert for s, found in experts.items()}),
+                refs,
+                round_number=number,
+                episodes=config.round_episodes,
+                seed=config.seed,
+                beta=config.beta,
+                stop=stop,
+            )
+        return DatasetReader(path, domain=domain)
+
+    return relabel
+
+
+def _round_file(folder: Path, number: int) -> Path:
+    return folder / f"round-{number:02}.h5"
+
+
+def _partial(workspace: Workspace, config: DistillConfig, key: str) -> Path:
+    """The folder of unfinished work: as an earlier run left it, or empty."""
+    folder = workspace.partial("checkpoint", config.name, key)
+    saved = (folder / loop.STATE_FILE).exists()
+    if config.resume and not saved:
+        workspace.discard_partial(folder)
+        raise NotFound(
+            f"no unfinished distillation of {config.name!r} with these settings",
+            hint="run the same command without --resume",
+        )
+    if not config.resume and any(folder.iterdir()):
+        workspace.discard_partial(folder)
+        folder = workspace.partial("checkpoint", config.name, key)
+    return folder
+
+
+def _same_experts(workspace: Workspace, info: DatasetInfo) -> dict[str, str]:
+    """The experts that made the data, where the workspace still has them: by skill, reference."""
+    made = {expert.sha256 for expert in info.experts}
+    return {
+        str(artefact.metrics["skill"]): artefact.ref
+        for artefact in workspace.artefacts("expert")
+        if artefact.metrics.get("sha256") in made and artefact.metrics.get("skill")
+    }

@@ -1,0 +1,185 @@
+"""``skilldistill doctor``: whether this machine, installation and workspace are fit for work."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from skilldistill import __version__
+from skilldistill import domain as domains
+from skilldistill.errors import SkillDistillError
+from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.workspace.store import Workspace
+
+MINIMUM_FREE = 1_000_000_000
+"""Bytes below which a full run may not fit on the disk."""
+
+Status = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What was looked at, and whether all of it is fit."""
+
+    schema: ClassVar[str] = "skilldistill.doctor/1"
+
+    checks: tuple[Check, ...]
+    ok: bool
+    """Whether no check is an error."""
+
+
+def doctor(
+    workspace: Workspace | None = None,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+) -> DoctorResult:
+    """Look at Python, the libraries, the processor, the domain, its experts, and the workspace.
+
+    Args:
+        workspace: the workspace to look at; None if there is none.
+        progress, stop, command: as every stage takes them; not needed here.
+    """
+    checks = [
+        Check("skilldistill", "ok", f"{__version__}, in {Path(__file__).parents[1]}"),
+        _python(),
+        *_libraries(),
+        _processor(),
+        _accelerator(),
+        *_domain(workspace),
+        _disk(workspace),
+        _workspace(workspace),
+    ]
+    return DoctorResult(tuple(checks), ok=all(check.status != "error" for check in checks))
+
+
+def _python() -> Check:
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("python", "ok", detail)
+
+
+def _libraries() -> Iterator[Check]:
+    """Import each library that work needs: an installed one may still be broken."""
+    needed = {
+        "numpy": "numpy",
+        "h5py": "h5py",
+        "gymnasium": "gymnasium",
+        "numba": "numba",
+        "torch": "torch",
+        "stable_baselines3": "stable-baselines3",
+        "safetensors": "safetensors",
+    }
+    for module, package in needed.items():
+        yield _attempt(
+            package,
+            functools.partial(_version_of, module, package),
+            f"reinstall it: `python -m pip install --force-reinstall {package}`",
+        )
+    try:
+        version = _version_of("matplotlib", "matplotlib")
+        yield Check("matplotlib", "ok", version)
+    except Exception:
+        hint = "for pictures: `python -m pip install 'skilldistill[plots]'`"
+        yield Check("matplotlib", "warning", "is not installed", hint)
+
+
+def _version_of(module: str, package: str) -> str:
+    importlib.import_module(module)
+    return importlib.metadata.version(package)
+
+
+def _attempt(name: str, work: Callable[[], str], hint: str) -> Check:
+    """Do something that must work; whatever it raises becomes the finding."""
+    try:
+        return Check(name, "ok", work())
+    except SkillDistillError as error:
+        return Check(name, "error", error.message, error.hint or hint)
+    except Exception as error:  # a broken library may raise anything
+        lines = str(error).strip().splitlines() or [""]
+        return Check(name, "error", f"{type(error).__name__}: {lines[0]}", hint)
+
+
+def _processor() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check("processor", "ok", f"{usable} cores usable")
+
+
+def _accelerator() -> Check:
+    def look() -> str:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+        return "none; everything runs on the processor"
+
+    return _attempt("accelerator", look, "")
+
+
+def _domain(workspace: Workspace | None) -> Iterator[Check]:
+    yield _attempt("domain", _play, "reinstall skilldistill")
+    yield _attempt("experts", lambda: _experts(workspace), "")
+
+
+def _play() -> str:
+    """Play a few ticks: this also compiles the simulator where it has not been yet."""
+    from skilldistill.evaluation.rollout import RandomPolicy
+
+    began = time.perf_counter()
+    domain = domains.find()
+    arenas = domain.make_arenas(domain.combined, 8, seed=0)
+    policy = RandomPolicy(domain)
+    for _ in range(5):
+        arenas.step(policy.act(arenas.view))
+    return f"{domain.name} plays (ready after {time.perf_counter() - began:.1f} s)"
+
+
+def _experts(workspace: Workspace | None) -> str:
+    from skilldistill.stages import references
+
+    domain = domains.find()
+    found = references.find_experts(workspace, domain)
+    return ", ".join(f"{skill} {expert.ref}" for skill, expert in found.items())
+
+
+def _disk(workspace: Workspace | None) -> Check:
+    place = workspace.root if workspace else Path.cwd()
+    free = shutil.disk_usage(place).free
+    detail = f"{free / 1e9:.1f} GB free at {place}"
+    if not os.access(place, os.W_OK):
+        return Check("disk", "error", f"{place} cannot be written", "choose another --workspace")
+    if free < MINIMUM_FREE:
+        return Check("disk", "warning", detail, "`skilldistill gc` removes leftovers")
+    return Check("disk", "ok", detail)
+
+
+def _workspace(workspace: Workspace | None) -> Check:
+    if workspace is None:
+        return Check("workspace", "ok", "none yet; the first command that writes makes it")
+    if workspace.notice:
+        hint = f"`skilldistill init {workspace.root}` repairs the manifest"
+        return Check("workspace", "warning", workspace.notice, hint)
+    return _attempt(
+        "workspace",
+        lambda: f"{workspace.root}: {len(workspace.artefacts())} artefacts",
+        "`skilldistill verify` says what is damaged",
+    )

@@ -1,0 +1,134 @@
+"""``skilldistill experts ls``: which experts there are, and which one each skill uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from skilldistill import domain as domains
+from skilldistill.config import ExpertsLsConfig
+from skilldistill.domain import Domain
+from skilldistill.errors import SkillDistillError
+from skilldistill.experts.network import CARD_FILE, Expert
+from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.workspace.store import Workspace
+
+
+@dataclass(frozen=True)
+class ListedExpert:
+    """One expert."""
+
+    skill: str
+    ref: str
+    """``expert:NAME@VERSION``, or ``shipped:SKILL``."""
+    id: str | None
+    """In the workspace; None for shipped ones."""
+    used: bool
+    """True for the one that ``collect`` and ``composite`` take for the skill."""
+    status: str
+    """``complete``, ``interrupted``, ``shipped``, or ``damaged``."""
+    layers: tuple[int, ...]
+    head: str
+    sha256: str
+    source: str
+    """Where it came from: ``train``, a file, ``shipped:SKILL``."""
+    problem: str = ""
+    """Why a damaged one cannot be read."""
+
+
+@dataclass(frozen=True)
+class ExpertsLsResult:
+    """Experts by skill, in the order of the skills; the latest first."""
+
+    schema: ClassVar[str] = "skilldistill.experts_ls/1"
+    workspace: str
+    """Empty where there is none: then only shipped experts are listed."""
+    experts: tuple[ListedExpert, ...]
+
+
+def experts_ls(
+    workspace: Workspace | None,
+    config: ExpertsLsConfig,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+) -> ExpertsLsResult:
+    """List the experts of the workspace and those that ship with the domain.
+
+    Raises:
+        NotFound: no such domain.
+    """
+    domain = domains.find(config.domain)
+    found = [] if workspace is None else _of_workspace(workspace, domain)
+    found += _shipped(domain)
+    order = {name: place for place, name in enumerate(domain.skill_names)}
+    found.sort(key=lambda entry: order.get(entry.skill, len(order)))
+    used: set[str] = set()
+    listed = []
+    for entry in found:
+        usable = entry.status in ("complete", "shipped") and entry.skill not in used
+        if usable:
+            used.add(entry.skill)
+        listed.append(ListedExpert(**{**vars(entry), "used": usable}))
+    return ExpertsLsResult(
+        workspace=str(workspace.root) if workspace else "", experts=tuple(listed)
+    )
+
+
+def _of_workspace(workspace: Workspace, domain: Domain) -> list[ListedExpert]:
+    listed = []
+    for artefact in reversed(workspace.artefacts("expert")):
+        source = str(artefact.metrics.get("source", ""))
+        try:
+            expert = Expert.load(workspace.path(artefact))
+        except SkillDistillError as error:
+            skill = str(artefact.metrics.get("skill", ""))
+            listed.append(
+                ListedExpert(
+                    skill,
+                    artefact.ref,
+                    artefact.id,
+                    False,
+                    "damaged",
+                    (),
+                    "",
+                    "",
+                    source,
+                    error.message,
+                )
+            )
+            continue
+        if expert.domain == domain.name:
+            listed.append(_entry(expert, artefact.ref, artefact.id, artefact.status, source))
+    return listed
+
+
+def _shipped(domain: Domain) -> list[ListedExpert]:
+    folder: Path | None = domain.shipped_experts
+    if folder is None:
+        return []
+    return [
+        _entry(
+            Expert.load(folder / name, domain=domain), f"shipped:{name}", None, "shipped", "train"
+        )
+        for name in domain.skill_names
+        if (folder / name / CARD_FILE).is_file()
+    ]
+
+
+def _entry(
+    expert: Expert, ref: str, identity: str | None, status: str, source: str
+) -> ListedExpert:
+    return ListedExpert(
+        skill=expert.skill,
+        ref=ref,
+        id=identity,
+        used=False,
+        status=status,
+        layers=(expert.obs_dim, *(layer.weight.shape[1] for layer in expert.layers)),
+        head=expert.head,
+        sha256=expert.sha256,
+        source=source,
+    )

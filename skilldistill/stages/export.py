@@ -1,0 +1,190 @@
+"""``skilldistill export``: copy an artefact out of the workspace, with where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from skilldistill import __version__
+from skilldistill.config import ExportConfig
+from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted
+from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.stages.ls import listings
+from skilldistill.stages.show import lineage
+from skilldistill.workspace.files import disk, sync_directory
+from skilldistill.workspace.manifest import Artefact, FileEntry
+from skilldistill.workspace.store import Workspace
+
+PROVENANCE = "provenance.json"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, or would be."""
+
+    schema: ClassVar[str] = "skilldistill.export/1"
+
+    artefact: str
+    """Reference."""
+    output: str
+    """The file, or the directory."""
+    files: tuple[str, ...]
+    """Absolute paths, the provenance last."""
+    bytes: int
+    dry_run: bool
+
+
+def export(
+    workspace: Workspace,
+    config: ExportConfig,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+) -> ExportResult:
+    """Copy an artefact's files, checking them, and write beside them where they came from.
+
+    A dataset goes to the file named, or into the directory named; other kinds go into a
+    directory. Files appear one by one, each whole; the provenance comes last.
+
+    Args:
+        workspace: where it lies.
+        config: what, and where to.
+        progress: told the bytes that were copied.
+        stop: asked between blocks of a megabyte.
+        command: as every stage takes it; not needed here.
+
+    Raises:
+        NotFound: there is no such artefact.
+        ConfigurationError: files are there already, and no ``force``; or the output lies in the
+            workspace.
+        CorruptFile: a file does not have the content that was published.
+        DiskProblem: the disk is full or fails.
+        Interrupted: ``stop`` asked for it.
+    """
+    artefact = workspace.resolve(config.reference)
+    output, targets = _targets(workspace, artefact, config.output)
+    provenance = output / PROVENANCE
+    if artefact.kind == "dataset":
+        target = targets[artefact.files[0]]
+        provenance = target.with_name(f"{target.name}.{PROVENANCE}")
+    files = [*targets.values(), provenance]
+    there = [path for path in files if os.path.lexists(path)]
+    if there and not config.force:
+        raise ConfigurationError(
+            f"{there[0]} is there already",
+            hint="choose another --output, or write over it with --force",
+        )
+    if not config.dry_run:
+        done = 0
+        for entry, target in targets.items():
+            source = workspace.locate(entry.path)
+            with disk(source):
+                if not source.is_file():
+                    raise CorruptFile(
+                        f"{source} is missing", hint="`skilldistill verify` lists what is damaged"
+                    )
+                for block in _copy(source, target, entry):
+                    if signum := stop():
+                        raise Interrupted(f"the export to {output} was stopped", signum=signum)
+                    done += block
+                    progress(Progress("export", done, artefact.bytes, "byte"))
+        with disk(provenance):
+            _write(provenance, _provenance(workspace, artefact, targets, provenance.parent))
+    return ExportResult(
+        artefact=artefact.ref,
+        output=str(output),
+        files=tuple(str(path) for path in files),
+        bytes=artefact.bytes,
+        dry_run=config.dry_run,
+    )
+
+
+def _targets(
+    workspace: Workspace, artefact: Artefact, text: str
+) -> tuple[Path, dict[FileEntry, Path]]:
+    """Where the export goes, and where each file of the artefact goes."""
+    default = f"{artefact.name}-{artefact.version}"
+    dataset = artefact.kind == "dataset"
+    output = Path(text or (f"{default}.h5" if dataset else default)).expanduser().absolute()
+    if output.resolve().is_relative_to(workspace.root.resolve()):
+        raise ConfigurationError(
+            f"{output} lies in the workspace", hint="choose an --output outside of it"
+        )
+    if dataset:
+        if output.is_dir() or text.endswith(("/", os.sep)):
+            output /= f"{default}.h5"
+        return output, {artefact.files[0]: output}
+    if output.exists() and not output.is_dir():
+        raise ConfigurationError(
+            f"{output} is a file; a directory is needed for a {artefact.kind}",
+            hint="choose another --output",
+        )
+    return output, {
+        entry: output / entry.path.removeprefix(f"{artefact.place}/") for entry in artefact.files
+    }
+
+
+def _copy(source: Path, target: Path, entry: FileEntry) -> Iterator[int]:
+    """Copy a file aside, check it, move it into place; give the size of each block on the way."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    sha256 = hashlib.sha256()
+    try:
+        with source.open("rb") as reading, temporary.open("xb") as writing:
+            while block := reading.read(_BLOCK):
+                sha256.update(block)
+                writing.write(block)
+                yield len(block)
+            writing.flush()
+            os.fsync(writing.fileno())
+        if sha256.hexdigest() != entry.sha256:
+            raise CorruptFile(
+                f"{source} has another content than was published",
+                hint="`skilldistill verify` lists what is damaged",
+            )
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(target.parent)
+
+
+def _provenance(
+    workspace: Workspace, artefact: Artefact, targets: dict[FileEntry, Path], base: Path
+) -> dict[str, Any]:
+    known = workspace.artefacts()
+    return {
+        "schema": "skilldistill.provenance/1",
+        "skilldistill": __version__,
+        "artefact": asdict(listings([artefact], known)[0]) | {"config": artefact.config},
+        "files": [
+            {
+                "path": target.relative_to(base).as_posix(),
+                "sha256": entry.sha256,
+                "bytes": entry.bytes,
+            }
+            for entry, target in targets.items()
+        ],
+        "lineage": [asdict(ancestor) for ancestor in lineage(artefact, known)],
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)

@@ -1,0 +1,231 @@
+"""``skilldistill finetune``: improve a distilled policy by playing, publish the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from skilldistill import domain as domains
+from skilldistill.config import FinetuneConfig
+from skilldistill.domain import Domain, Policy
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.evaluation.rollout import play
+from skilldistill.learning.finetune import Evaluate, FinetuneOutcome
+from skilldistill.learning.finetune import finetune as learn
+from skilldistill.learning.guard import Scores
+from skilldistill.learning.journal import BOARD_FOLDER, RECORDS_FILE, line
+from skilldistill.learning.selfplay import Versus
+from skilldistill.learning.sparring import SELF, START, Opponents, expand
+from skilldistill.learning.training_state import STATE_FILE
+from skilldistill.policy import checkpoint
+from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.stages.references import load_opponent
+from skilldistill.workspace.manifest import Artefact
+from skilldistill.workspace.store import Workspace
+
+ZIP_FILE = "ppo.zip"
+GUARD_EPISODES_FROM = 1_000_000
+"""Index of the first episode the guard plays: none that `evaluate` or `collect` ever plays."""
+MATCH_EPISODES = 16
+"""Fights per side and match for the ratings of self-play."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The checkpoint that was published."""
+
+    schema: ClassVar[str] = "skilldistill.finetune/1"
+    workspace: str
+    id: str
+    ref: str
+    path: str
+    start: str
+    """Reference of the checkpoint it started from."""
+    opponent: str
+    metrics: Mapping[str, Any]
+    """``before`` and ``after``: mean main metric by task; ``collapse_worst`` and
+    ``collapse_depth``; ``kl_raises``, ``rollbacks``, ``steps``, ``steps_per_second``."""
+
+
+def finetune(
+    workspace: Workspace,
+    config: FinetuneConfig,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+) -> FinetuneResult:
+    """Fine-tune ``config.start`` with PPO on the combined task, and publish the checkpoint.
+
+    Raises:
+        NotFound: the checkpoint or opponent is not there; or nothing to resume.
+        ConfigurationError: settings that do not fit together, or a checkpoint of another domain.
+        CorruptFile: the checkpoint or the state to resume is damaged.
+        Interrupted: asked to stop; the policy so far is published as ``interrupted``, and the
+            same command with ``--resume`` goes on.
+    """
+    domain = domains.find(config.domain)
+    start = workspace.resolve(config.start, "checkpoint")
+    loaded = checkpoint.load(workspace.path(start))
+    if loaded.domain.name != domain.name:
+        raise ConfigurationError(
+            f"{start.ref} plays in domain {loaded.domain.name!r}, not in {domain.name!r}",
+            hint=f"add `--domain {loaded.domain.name}`",
+        )
+    opponents, rivals = _opponents(config, workspace, domain)
+    parents = list(dict.fromkeys([start.id, *rivals]))
+    directory = _working_directory(workspace, config, parents)
+    outcome = learn(
+        loaded.network,
+        config,
+        directory=directory,
+        opponents=opponents,
+        evaluate=_evaluator(domain, config, opponents, stop),
+        versus=_match(domain, config, stop) if SELF in opponents else None,
+        progress=progress,
+        stop=stop,
+    )
+    artefact = _publish(workspace, config, outcome, directory, parents, command)
+    if outcome.interrupted:
+        raise Interrupted(
+            f"fine-tuning stopped after {outcome.summary['steps']} of {config.timesteps} steps; "
+            f"what was learned is {artefact.ref}",
+            signum=outcome.interrupted,
+            hint="go on with the same command and --resume",
+        )
+    workspace.discard_partial(directory)
+    return FinetuneResult(
+        workspace=str(workspace.root),
+        id=artefact.id,
+        ref=artefact.ref,
+        path=str(workspace.path(artefact)),
+        start=start.ref,
+        opponent=config.opponent,
+        metrics=outcome.summary,
+    )
+
+
+def _opponents(
+    config: FinetuneConfig, workspace: Workspace, domain: Domain
+) -> tuple[Opponents, list[str]]:
+    """Who to play against, and the ids of the artefacts among them."""
+    found: list[str | Policy | None] = []
+    parents: list[str] = []
+    # a domain without scripts has no default but its own: the setting's names one of the duel's
+    default = FinetuneConfig().opponent
+    name = "" if config.opponent == default and not domain.opponents else config.opponent
+    for rival in expand(name, domain):
+        if rival in (SELF, START, None):
+            found.append(rival)
+            continue
+        loaded, ids = load_opponent(str(rival), workspace, domain)
+        found.append(loaded)
+        parents += ids
+    return tuple(found), parents
+
+
+def _evaluator(
+    domain: Domain,
+    config: FinetuneConfig,
+    opponents: Opponents,
+    stop: StopCheck,
+) -> Evaluate:
+    """Play tasks for the guard, in the fight against the first opponent that never changes."""
+    steady = [rival for rival in opponents if rival not in (SELF, START)]
+    opponent = steady[0] if steady else None
+
+    def evaluate(policy: Policy, tasks: Sequence[str]) -> Scores:
+        scores = {}
+        for name in tasks:
+            task = domain.task(name)
+            rollout = play(
+                domain,
+                name,
+                policy,
+                episodes=config.guard_episodes,
+                seed=config.seed,
+                opponent=opponent if name == domain.combined else None,
+                first_episode=GUARD_EPISODES_FROM,
+                stop=stop,
+            )
+            scores[name] = rollout.metrics[task.main_metric]
+        return scores
+
+    return evaluate
+
+
+def _match(domain: Domain, config: FinetuneConfig, stop: StopCheck) -> Versus:
+    """Let two policies meet, each in the other's place as well: the score is fair to both."""
+    metric = domain.task(domain.combined).main_metric
+
+    def side(player: Policy, rival: Policy) -> float:
+        rollout = play(
+            domain,
+            domain.combined,
+            player,
+            episodes=MATCH_EPISODES,
+            seed=config.seed,
+            opponent=rival,
+            first_episode=GUARD_EPISODES_FROM,
+            stop=stop,
+        )
+        return float(rollout.metrics[metric].mean())
+
+    return lambda player, rival: 0.5 * (side(player, rival) + 1.0 - side(rival, player))
+
+
+def _working_directory(
+    workspace: Workspace, config: FinetuneConfig, parents: Sequence[str]
+) -> Path:
+    """Where the unfinished run lives: what was there goes unless it is to be resumed."""
+    settings = asdict(config)
+    for name in ("resume", "device", "tensorboard"):  # change nothing of what is learned
+        del settings[name]
+    text = json.dumps([settings, list(parents)], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    directory = workspace.partial("checkpoint", config.name, key)
+    known = (directory / STATE_FILE).exists()
+    if config.resume and not known:
+        workspace.discard_partial(directory)
+        raise NotFound(
+            f"no unfinished run of this command: nothing to resume for {config.name!r}",
+            hint="run the same command without --resume",
+        )
+    if known and not config.resume:
+        workspace.discard_partial(directory)
+        directory = workspace.partial("checkpoint", config.name, key)
+    return directory
+
+
+def _publish(
+    workspace: Workspace,
+    config: FinetuneConfig,
+    outcome: FinetuneOutcome,
+    directory: Path,
+    parents: Sequence[str],
+    command: str,
+) -> Artefact:
+    settings = asdict(config)
+    with workspace.draft("checkpoint", config.name) as draft:
+        checkpoint.save(draft.path, outcome.network, config=settings, metrics=outcome.summary)
+        outcome.model.save(draft.path / ZIP_FILE)
+        lines = "".join(line(record) for record in outcome.records)
+        (draft.path / RECORDS_FILE).write_text(lines, encoding="utf-8")
+        if outcome.interrupted:
+            shutil.copyfile(directory / STATE_FILE, draft.path / STATE_FILE)
+        if (directory / BOARD_FOLDER).exists():
+            shutil.copytree(directory / BOARD_FOLDER, draft.path / BOARD_FOLDER)
+        return draft.commit(
+            command=command or "skilldistill finetune (python)",
+            config=settings,
+            seed=config.seed,
+            parents=parents,
+            metrics=outcome.summary,
+            status="interrupted" if outcome.interrupted else "complete",
+            check=checkpoint.load,
+        )

@@ -1,0 +1,370 @@
+"""``skilldistill run``: collect, merge, distil, fine-tune, evaluate, and say what came of it.
+
+A step whose artefact is there already is not done again. It is there if the workspace holds a
+complete artefact of the step's name that records the same settings and was made from the same
+parents; since every step names its parents, a change early on is felt by all that follow. Where
+a learning step was interrupted, it goes on from where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+from skilldistill import domain as domains
+from skilldistill.config import (
+    BaseConfig,
+    CollectConfig,
+    DistillConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    MergeConfig,
+    RunConfig,
+)
+from skilldistill.domain import Domain
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.evaluation.report import EvaluationReport, Score
+from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.stages import references
+from skilldistill.workspace.manifest import Artefact
+from skilldistill.workspace.store import Workspace
+
+QUESTION = "Fine-tune the distilled policy with {timesteps:,} steps of PPO?"
+
+_NO_MATTER = frozenset({"device", "tensorboard", "resume"})
+"""Settings that do not change what a step makes."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much work a run does."""
+
+    episodes: int
+    """Collected per skill."""
+    distill: Mapping[str, Any]
+    """Settings of ``distill`` that differ from its defaults."""
+    finetune: Mapping[str, Any]
+    evaluation_episodes: int
+    """Per task and policy."""
+
+
+PRESETS: Mapping[str, Preset] = {
+    "quick": Preset(
+        episodes=100,
+        distill={"epochs": 50, "large_batch": True},
+        finetune={"timesteps": 100_000},
+        evaluation_episodes=100,
+    ),
+    "full": Preset(
+        episodes=400,
+        distill={"epochs": 50, "large_batch": True, "rounds": 5},
+        finetune={"timesteps": 1_000_000, "opponent": "mix"},
+        evaluation_episodes=512,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class RunStep:
+    """What a step made, or found already made."""
+
+    name: str
+    id: str
+    ref: str
+    reused: bool
+    """It was there already: same settings, same parents, complete."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What ``run`` made."""
+
+    schema: ClassVar[str] = "skilldistill.run/1"
+    workspace: str
+    preset: str
+    steps: tuple[RunStep, ...]
+    path: str
+    """Folder of the report."""
+    report: EvaluationReport
+
+    @property
+    def table(self) -> list[tuple[str, list[Score | None]]]:
+        """Per policy (random, composite, distilled, finetuned) its main figure in each task."""
+        return self.report.table()
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able values; ``table`` holds one record per policy, keyed by task."""
+        content = self.report.as_dict()
+        content.pop("schema")
+        scores = {(s["policy"], s["task"], s["metric"]): s for s in content["scores"]}
+        table = [
+            {
+                "policy": policy.label,
+                **{
+                    task.name: scores.get((policy.label, task.name, task.main_metric))
+                    for task in self.report.tasks
+                },
+            }
+            for policy in self.report.policies
+        ]
+        return {
+            "schema": self.schema,
+            "workspace": self.workspace,
+            "preset": self.preset,
+            "steps": [asdict(step) for step in self.steps],
+            "path": self.path,
+            "table": table,
+            "report": content,
+        }
+
+
+def run(
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+    confirm: Callable[[str], bool] | None = None,
+) -> RunResult:
+    """Do the whole pipeline, leaving out what is done already.
+
+    Args:
+        workspace: where everything is kept.
+        config: which preset.
+        progress: told before each step, and by the steps themselves.
+        stop: asked by the steps, and between them.
+        command: recorded with every artefact.
+        confirm: asked before the optional fine-tuning, unless ``config.yes``; None agrees.
+
+    Raises:
+        ConfigurationError: no such preset.
+        Interrupted: asked to stop; the same call goes on from there.
+    """
+    if config.preset not in PRESETS:
+        raise ConfigurationError(
+            f"no preset {config.preset!r}", hint=f"choose from {', '.join(PRESETS)}"
+        )
+    pipeline = _Pipeline(
+        workspace,
+        domains.find(config.domain),
+        config,
+        progress=progress,
+        stop=stop,
+        command=command or "skilldistill run (python)",
+    )
+    return pipeline.run(PRESETS[config.preset], confirm)
+
+
+_STEPS = ("collect", "merge", "distill", "finetune", "evaluate")
+
+
+class _Pipeline:
+    """One call of :func:`run`: what its steps share."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        domain: Domain,
+        config: RunConfig,
+        *,
+        progress: ProgressCallback,
+        stop: StopCheck,
+        command: str,
+    ) -> None:
+        self.workspace = workspace
+        self.domain = domain
+        self.config = config
+        self.progress = progress
+        self.stop = stop
+        self.command = command
+        self.steps: list[RunStep] = []
+
+    def run(self, preset: Preset, confirm: Callable[[str], bool] | None) -> RunResult:
+        """Every step in order; each line's parents are the lines above it."""
+        datasets = [self._collect(skill, preset) for skill in self.domain.skill_names]
+        combined = self._merge(datasets)
+        distilled = self._distill(combined, preset)
+        students = [distilled]
+        question = QUESTION.format(timesteps=preset.finetune["timesteps"])
+        if self.config.yes or confirm is None or confirm(question):
+            students.append(self._finetune(distilled, preset))
+        report = self._evaluate(students, preset)
+        folder = self.workspace.path(report)
+        self._tell("done", len(_STEPS))
+        return RunResult(
+            workspace=str(self.workspace.root),
+            preset=self.config.preset,
+            steps=tuple(self.steps),
+            path=str(folder),
+            report=EvaluationReport.from_json((folder / "report.json").read_bytes()),
+        )
+
+    def _collect(self, skill: str, preset: Preset) -> Artefact:
+        config = self._configure(CollectConfig, skill=skill, episodes=preset.episodes)
+        expert = references.find_experts(self.workspace, self.domain, skills=[skill])[skill]
+        # A shipped expert has no id before it is first used; then there is no dataset of it either.
+        parents = [expert.artefact] if expert.artefact else None
+
+        def work() -> str:
+            from skilldistill.stages.collect import collect
+
+            return collect(self.workspace, config, **self._calls()).datasets[0].id
+
+        return self._step("collect", "dataset", skill, config, parents, work, free=("expert",))
+
+    def _merge(self, datasets: Sequence[Artefact]) -> Artefact:
+        config = self._configure(MergeConfig, datasets=tuple(found.ref for found in datasets))
+
+        def work() -> str:
+            from skilldistill.stages.merge import merge
+
+            return merge(self.workspace, config, **self._calls()).id
+
+        parents = [found.id for found in datasets]
+        return self._step("merge", "dataset", config.name, config, parents, work)
+
+    def _distill(self, dataset: Artefact, preset: Preset) -> Artefact:
+        config = self._configure(DistillConfig, dataset=dataset.ref, **preset.distill)
+
+        def work() -> str:
+            from skilldistill.stages.distill import distill
+
+            return self._resuming(distill, "checkpoint", config)
+
+        return self._step("distill", "checkpoint", config.name, config, [dataset.id], work)
+
+    def _finetune(self, distilled: Artefact, preset: Preset) -> Artefact:
+        first = self.domain.opponents[0] if self.domain.opponents else ""
+        settings = {"opponent": first, **preset.finetune}
+        config = self._configure(FinetuneConfig, start=distilled.ref, **settings)
+
+        def work() -> str:
+            from skilldistill.stages.finetune import finetune
+
+            return self._resuming(finetune, "checkpoint", config)
+
+        return self._step("finetune", "checkpoint", config.name, config, [distilled.id], work)
+
+    def _evaluate(self, students: Sequence[Artefact], preset: Preset) -> Artefact:
+        refs = tuple(student.ref for student in students)
+        config = self._configure(EvaluateConfig, policies=refs, episodes=preset.evaluation_episodes)
+        experts = references.find_experts(self.workspace, self.domain)
+        parents = [expert.artefact for expert in experts.values() if expert.artefact]
+
+        def work() -> str:
+            from skilldistill.stages.evaluate import evaluate
+
+            return evaluate(self.workspace, config, **self._calls()).id
+
+        parents += [student.id for student in students]
+        return self._step("evaluate", "report", config.name, config, parents, work)
+
+    def _step(
+        self,
+        step: str,
+        kind: str,
+        name: str,
+        config: BaseConfig,
+        parents: Sequence[str] | None,
+        work: Callable[[], str],
+        *,
+        free: Sequence[str] = (),
+    ) -> Artefact:
+        """The artefact of a step: the one that is there, or what ``work`` makes.
+
+        Args:
+            step: the command's name.
+            kind: of the artefact.
+            name: of the artefact.
+            config: the settings that the step is given.
+            parents: ids the artefact must have been made from; None if it cannot be there yet.
+            work: makes it and returns its id.
+            free: settings that the stage records otherwise than it was given them.
+        """
+        if signum := self.stop():
+            raise Interrupted(
+                f"stopped before {step}",
+                signum=signum,
+                hint="the same command goes on from here",
+            )
+        self._tell(step, _STEPS.index(step))
+        began = time.perf_counter()
+        ignored = _NO_MATTER | {*free}
+        found = (
+            None
+            if parents is None
+            else already_made(self.workspace, kind, name, config, parents, ignored=ignored)
+        )
+        if found is None:
+            made = work()
+            found = next(entry for entry in self.workspace.artefacts(kind) if entry.id == made)
+            reused = False
+        else:
+            reused = True
+        seconds = time.perf_counter() - began
+        self.steps.append(RunStep(step, found.id, found.ref, reused, seconds))
+        return found
+
+    def _resuming(self, stage: Callable[..., Any], kind: str, config: Any) -> str:
+        """Run a learning stage, from where it was interrupted if it was."""
+        folder = self.workspace.root / f"{kind}s" / config.name
+        if any(folder.glob(".partial-*")):
+            try:
+                made: str = stage(self.workspace, replace(config, resume=True), **self._calls()).id
+                return made
+            except (NotFound, ConfigurationError, CorruptFile):
+                pass  # another run, or nothing to go on from; anything else fails again below
+        fresh: str = stage(self.workspace, config, **self._calls()).id
+        return fresh
+
+    def _configure(self, kind: type[_C], **settings: Any) -> _C:
+        return kind(seed=self.config.seed, domain=self.config.domain, **settings)
+
+    def _calls(self) -> dict[str, Any]:
+        return {"progress": self.progress, "stop": self.stop, "command": self.command}
+
+    def _tell(self, step: str, done: int) -> None:
+        self.progress(Progress("run", done, len(_STEPS), "step", {"step": step}))
+
+
+_C = TypeVar("_C", bound=BaseConfig)
+
+
+def already_made(
+    workspace: Workspace,
+    kind: str,
+    name: str,
+    config: BaseConfig,
+    parents: Sequence[str],
+    *,
+    ignored: frozenset[str] | set[str] = _NO_MATTER,
+) -> Artefact | None:
+    """The latest complete artefact that records these settings and these parents, if any.
+
+    Args:
+        workspace: where to look.
+        kind: of the artefact.
+        name: of the artefact.
+        config: settings, compared field by field with the recorded ones.
+        parents: ids that must be among the recorded parents.
+        ignored: fields that are not compared.
+    """
+    wanted = {key: _plain(value) for key, value in asdict(config).items() if key not in ignored}
+    for artefact in reversed(workspace.artefacts(kind, name)):
+        recorded = {key: _plain(artefact.config.get(key)) for key in wanted}
+        if (
+            artefact.status == "complete"
+            and recorded == wanted
+            and set(parents) <= set(artefact.parents)
+        ):
+            return artefact
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that JSON makes of them."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,304 @@
+"""``skilldistill train``: an expert for one skill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skilldistill import domain as domains
+from skilldistill.config import TrainConfig
+from skilldistill.domain import Domain, Skill, Task
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.evaluation.rollout import play
+from skilldistill.evaluation.statistics import mean_interval
+from skilldistill.experts import train as loop
+from skilldistill.experts.composite import CompositePolicy
+from skilldistill.experts.network import Expert
+from skilldistill.learning.vecenv import SB3VecEnv
+from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.workspace.manifest import Artefact, check_name
+from skilldistill.workspace.store import Workspace
+
+FINAL_EPISODES = 512
+"""Episodes on which the finished expert is scored, other than those that chose it."""
+PICTURE = "learning_curve.png"
+_CHOOSING, _FINAL = 2_000_000, 3_000_000
+"""Added to the seed: learning, choosing, and the final score use different episodes."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric's mean over the final episodes, with its 95 % interval."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The expert that was published."""
+
+    schema: ClassVar[str] = "skilldistill.train/1"
+    workspace: str
+    id: str
+    ref: str
+    path: str
+    sha256: str
+    """Of what the expert does, as in ``expert.json``."""
+    status: str
+    skill: str
+    timesteps: int
+    best_timesteps: int
+    """When the expert that was kept was scored."""
+    seconds: float
+    main_metric: str
+    metrics: Mapping[str, Figure]
+    curve: tuple[Mapping[str, float | None], ...]
+    """Scorings during training: ``timesteps``, ``reward``, and the task's metrics."""
+
+
+def train(
+    workspace: Workspace,
+    config: TrainConfig,
+    *,
+    progress: ProgressCallback = silent,
+    stop: StopCheck = never,
+    command: str = "",
+) -> TrainResult:
+    """Train an expert with PPO and publish the best one.
+
+    Raises:
+        ConfigurationError: no such skill, or settings that cannot be used.
+        NotFound: nothing to resume.
+        CorruptFile: the saved state is damaged.
+        Interrupted: asked to stop. The best expert so far is published with the status
+            ``interrupted``, and the same command with ``--resume`` goes on.
+    """
+    domain = domains.find(config.domain)
+    if not config.skill:
+        raise ConfigurationError(
+            "no skill given", hint=f"choose one: --skill {' or --skill '.join(domain.skill_names)}"
+        )
+    skill, task = domain.skill(config.skill), domain.task(config.skill)
+    name = config.name or skill.name
+    check_name(name)
+    settings = loop.TrainSettings.of(skill, config)
+    folder = _partial(workspace, name, config, settings)
+    vec_env = SB3VecEnv(
+        domain.make_vector_env(
+            task.name,
+            settings.envs,
+            seed=loop.training_seed(config.seed),
+            opponent=settings.opponent,
+        )
+    )
+    try:
+        outcome = loop.train(
+            vec_env,
+            skill,
+            config,
+            main_metric=task.main_metric,
+            evaluate=lambda expert: _score(domain, task, expert, config),
+            directory=folder,
+            progress=progress,
+            stop=stop,
+        )
+    finally:
+        vec_env.close()
+    publish = _Publisher(workspace, domain, skill, task, name, config, settings, command)
+    if outcome.stopped:
+        saved = ""
+        if outcome.expert is not None:
+            artefact, _ = publish(outcome, outcome.expert, folder, "interrupted")
+            saved = f"; {artefact.ref} is the best so far"
+        raise Interrupted(
+            f"stopped after {outcome.timesteps} of {settings.timesteps} steps{saved}",
+            signum=outcome.stopped,
+            hint="the same command with --resume goes on",
+        )
+    assert outcome.expert is not None  # the last rollout ends with a scoring
+    artefact, figures = publish(outcome, outcome.expert, folder, "complete")
+    workspace.discard_partial(folder)
+    return TrainResult(
+        workspace=str(workspace.root),
+        id=artefact.id,
+        ref=artefact.ref,
+        path=str(workspace.path(artefact)),
+        sha256=outcome.expert.sha256,
+        status=artefact.status,
+        skill=skill.name,
+        timesteps=outcome.timesteps,
+        best_timesteps=outcome.best_timesteps,
+        seconds=outcome.seconds,
+        main_metric=task.main_metric,
+        metrics=figures,
+        curve=_plain_curve(outcome.curve),
+    )
+
+
+def _score(domain: Domain, task: Task, expert: Expert, config: TrainConfig) -> dict[str, float]:
+    """Means of the task's metrics over the episodes that choose the best expert."""
+    policy = CompositePolicy(domain, {expert.skill: expert})
+    done = play(
+        domain, task.name, policy, episodes=config.eval_episodes, seed=config.seed + _CHOOSING
+    )
+    means = {}
+    for name, values in done.metrics.items():
+        measured = values[~np.isnan(values)]
+        means[name] = float(measured.mean()) if len(measured) else math.nan
+    return means
+
+
+def _final_figures(
+    domain: Domain, task: Task, expert: Expert, config: TrainConfig
+) -> dict[str, Figure]:
+    policy = CompositePolicy(domain, {expert.skill: expert})
+    done = play(domain, task.name, policy, episodes=FINAL_EPISODES, seed=config.seed + _FINAL)
+    figures = {}
+    for name, values in done.metrics.items():
+        found = mean_interval(values, seed=config.seed)
+        figures[name] = Figure(
+            mean=_finite(found.mean), low=_finite(found.low), high=_finite(found.high), n=found.n
+        )
+    return figures
+
+
+@dataclass(frozen=True)
+class _Publisher:
+    """Scores an expert once more and puts it into the workspace."""
+
+    workspace: Workspace
+    domain: Domain
+    skill: Skill
+    task: Task
+    name: str
+    config: TrainConfig
+    settings: loop.TrainSettings
+    command: str
+
+    def __call__(
+        self, outcome: loop.TrainOutcome, expert: Expert, folder: Path, status: str
+    ) -> tuple[Artefact, dict[str, Figure]]:
+        figures = _final_figures(self.domain, self.task, expert, self.config)
+        command = self.command or "skilldistill train (python)"
+        metrics = {
+            "skill": self.skill.name,
+            "sha256": expert.sha256,
+            "source": "train",
+            **{name: figure.mean for name, figure in figures.items()},
+            "intervals": {name: asdict(figure) for name, figure in figures.items()},
+            "timesteps": outcome.timesteps,
+            "best_timesteps": outcome.best_timesteps,
+            "seconds": round(outcome.seconds, 1),
+            "curve": list(_plain_curve(outcome.curve)),
+        }
+        source = {
+            "kind": "train",
+            "command": command,
+            "seed": self.config.seed,
+            "settings": _plain(asdict(self.settings)),
+            "timesteps": outcome.best_timesteps,
+            "episodes": FINAL_EPISODES,
+            "figures": metrics["intervals"],
+            "versions": {
+                package: version(package)
+                for package in ("skilldistill", "stable-baselines3", "torch", "gymnasium", "numpy")
+            },
+        }
+        with self.workspace.draft("expert", self.name) as draft:
+            replace(expert, name=self.name, source=source).save(draft.path)
+            draw_curve(outcome, self.task, draft.path / PICTURE)
+            if (folder / loop.TENSORBOARD_FOLDER).is_dir():
+                shutil.copytree(
+                    folder / loop.TENSORBOARD_FOLDER, draft.path / loop.TENSORBOARD_FOLDER
+                )
+            artefact = draft.commit(
+                command=command,
+                config=asdict(self.config),
+                seed=self.config.seed,
+                metrics=metrics,
+                status=status,
+                check=Expert.load,
+            )
+        return artefact, figures
+
+
+def draw_curve(outcome: loop.TrainOutcome, task: Task, path: Path) -> bool:
+    """Draw metrics and reward over the steps, where matplotlib is installed (extra ``plots``)."""
+    try:
+        from matplotlib.figure import Figure as Sheet
+    except ImportError:
+        return False
+    sheet = Sheet(figsize=(8, 5), layout="constrained", dpi=120)
+    scores, rewards = sheet.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    steps = [point.timesteps for point in outcome.curve]
+    for name in task.metrics:
+        values = [point.metrics[name] for point in outcome.curve]
+        scores.plot(steps, values, marker="o", label=name)
+    scores.axvline(outcome.best_timesteps, color="0.6", linestyle=":", label="kept")
+    scores.legend()
+    scores.set_title(f"{task.name}: scored without exploring")
+    rewards.plot(steps, [point.reward for point in outcome.curve], color="0.4", marker="o")
+    rewards.set_ylabel("return, exploring")
+    rewards.set_xlabel("steps")
+    sheet.savefig(path)
+    return True
+
+
+def _partial(
+    workspace: Workspace, name: str, config: TrainConfig, settings: loop.TrainSettings
+) -> Path:
+    """The folder of unfinished work: as an earlier run left it, or empty."""
+    content = [
+        asdict(replace(config, resume=False, tensorboard=False)),
+        _plain(asdict(settings)),
+    ]
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    folder = workspace.partial("expert", name, key)
+    if config.resume and not (folder / loop.STATE_FILE).exists():
+        workspace.discard_partial(folder)
+        raise NotFound(
+            f"no unfinished training of {name!r} with these settings",
+            hint="run the same command without --resume",
+        )
+    if not config.resume and any(folder.iterdir()):
+        workspace.discard_partial(folder)
+        folder = workspace.partial("expert", name, key)
+    return folder
+
+
+def _plain_curve(curve: Sequence[loop.CurvePoint]) -> tuple[dict[str, float | None], ...]:
+    return tuple(
+        {
+            "timesteps": point.timesteps,
+            "reward": _finite(point.reward),
+            **{name: _finite(value) for name, value in point.metrics.items()},
+        }
+        for point in curve
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """The same as JSON can hold it; what it cannot becomes its text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else str(value)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import skilldistill
+from skilldistill.cli import main
+from tests.cli.conftest import Invoke
+
+HEAVY = ("torch", "stable_baselines3", "gymnasium", "h5py", "numpy", "numba")
+COMMANDS = [
+    *(["init"], ["train"], ["collect"], ["merge"], ["distill"], ["finetune"], ["evaluate"]),
+    *(["run"], ["ls"], ["show"], ["verify"], ["gc"], ["rm"], ["export"], ["doctor"]),
+    *(["experts", "add"], ["experts", "ls"], ["config", "show"]),
+]
+LIGHT = [
+    ["--help"],
+    ["--version"],
+    ["collect", "--help"],
+    ["distill", "--help"],
+    ["ls"],
+    ["ls", "--json"],
+]
+_PROBE = f"""
+import json, sys
+from skilldistill.cli import main
+code = main()
+print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from skilldistill.workspace.store import Workspace
+
+    root = tmp_path_factory.mktemp("light") / "workspace"
+    Workspace.create(root)
+    return root
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_light_commands_load_no_heavy_library(words: list[str], workspace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, *words],
+        cwd=workspace.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == []
+
+
+def test_completion_of_a_reference_loads_no_heavy_library(workspace: Path) -> None:
+    environ = {
+        **os.environ,
+        "_SKILLDISTILL_COMPLETE": "complete_bash",
+        "COMP_WORDS": "skilldistill merge ",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE],
+        cwd=workspace.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["ls"]], ids=" ".join)
+def test_light_commands_answer_in_under_300_ms(words: list[str], workspace: Path) -> None:
+    def seconds() -> float:
+        # Processor time of the child, which a busy machine does not stretch as it does the clock.
+        before = os.times()
+        subprocess.run(
+            [sys.executable, "-m", "skilldistill", *words],
+            cwd=workspace.parent,
+            capture_output=True,
+            check=True,
+        )
+        after = os.times()
+        return (after.children_user + after.children_system) - (
+            before.children_user + before.children_system
+        )
+
+    began = time.monotonic()
+    best = seconds()
+    while best >= 0.3 and time.monotonic() - began < 10:
+        best = min(best, seconds())
+    assert best < 0.3
+
+
+def test_version(invoke: Invoke) -> None:
+    assert invoke("--version").out == f"skilldistill {skilldistill.__version__}\n"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example_of_itself(words: list[str], invoke: Invoke) -> None:
+    ended = invoke(*words, "--help")
+    assert ended.code == 0
+    text = " ".join(ended.out.split())
+    assert f"Example: skilldistill {' '.join(words)}" in text
+    for flag in ("--workspace", "--json", "--quiet", "--debug"):
+        assert flag in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [w for w in COMMANDS if w[0] not in ("init", "ls", "show", "verify", "doctor", "config")],
+    ids=" ".join,
+)
+def test_what_writes_can_be_tried_dry(words: list[str], invoke: Invoke) -> None:
+    if words == ["experts", "ls"]:
+        return
+    assert "--dry-run" in invoke(*words, "--help").out
+
+
+def test_no_other_command_is_there(invoke: Invoke) -> None:
+    listed = invoke("--help").out.split("Commands:")[1].split("Example:")[0]
+    names = {line.split()[0] for line in listed.splitlines() if line[2:3].isalpha()}
+    assert names == {words[0] for words in COMMANDS}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["lss"], "Did you mean 'ls'"),
+        (["collect", "--epsiodes", "3"], "No such option"),
+        (["collect", "-n", "many"], "many"),
+        (["show"], "Missing argument"),
+    ],
+)
+def test_a_wrong_word_is_a_usage_error(words: list[str], says: str, invoke: Invoke) -> None:
+    ended = invoke(*words)
+    assert ended.code == 2
+    assert says in ended.err
+    assert ended.out == ""
+
+
+def test_main_returns_the_exit_code(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert main(["ls"]) == 4
+    assert main(["nonsense"]) == 2
+    assert "no workspace" in capfd.readouterr().err
+
+
+def test_a_closed_pipe_ends_quietly_with_141(workspace: Path) -> None:
+    for words in ("--help", "config show"):
+        line = f"{sys.executable} -m skilldistill {words} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=workspace.parent, capture_output=True, text=True, check=False
+        )
+        # The reader may be gone before or after the last byte: both are fine, noise is not.
+        assert done.returncode in (0, 141)
+        assert done.stderr == ""
+
+
+def test_output_to_a_pipe_nobody_reads_is_141(workspace: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    for words in (["--help"], ["config", "show"], ["ls", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "skilldistill", *words],
+            cwd=workspace.parent,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (141, b""), words
+    os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["ls"], ["ls", "--json"]], ids=" ".join)
+def test_output_to_a_full_disk_is_6(words: list[str], workspace: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "skilldistill", *words],
+            cwd=workspace.parent,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 6
+    assert done.stderr.splitlines()[0] == "error: no space left on the disk"
+    assert "Traceback" not in done.stderr
+
+
+def test_only_public_names_of_typer_are_used() -> None:
+    import typer
+
+    for path in Path(skilldistill.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(a.name.split(".")[0] == "click" for a in node.names), path
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in ("click", "typer"), path
+            elif (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "typer"
+            ):
+                assert not node.attr.startswith("_"), path
+                assert hasattr(typer, node.attr), path
+
+
+def test_closed_streams_are_no_error(workspace: Path) -> None:
+    program = f"{sys.executable} -m skilldistill"
+    for line, code, out in (
+        (f"{program} ls >&-", 0, ""),
+        (f"{program} show nothing 2>&-", 4, ""),
+        (f"{program} config show --json 2>&- | head -c 1; exit ${{PIPESTATUS[0]}}", 0, "{"),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=workspace.parent, capture_output=True, text=True, check=False
+        )
+        assert done.returncode in (code, 141), line
+        assert (done.stdout, done.stderr) == (out, ""), line

@@ -1,0 +1,301 @@
+"""The commands as a person types them, on the tiny domain, with the real stages."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilldistill import stages
+from skilldistill.cli import session as sessions
+from skilldistill.errors import SkillDistillError
+from skilldistill.workspace.store import Workspace
+from tests.cli.conftest import Ended, Invoke
+from tests.tiny_workspace import add_checkpoint, add_experts
+
+TINY = ("--domain", "tiny")
+
+
+@pytest.fixture
+def workspace(here: Path) -> Workspace:
+    """``./workspace`` with an expert per skill."""
+    made = Workspace.create(here / "workspace")
+    add_experts(made)
+    return made
+
+
+def ok(ended: Ended) -> Ended:
+    assert ended.code == 0, ended.err
+    return ended
+
+
+@pytest.mark.slow
+def test_the_pipeline_line_by_line(workspace: Workspace, invoke: Invoke) -> None:
+    first = ok(invoke("collect", *TINY, "-n", "12"))
+    assert first.out == ""
+    assert "dataset:steer@1" in first.err
+    assert "played by expert:steer@1" in first.err
+    assert "next: skilldistill merge" in first.err
+    merged = ok(invoke("merge", *TINY, "--json")).document
+    assert merged["schema"] == "skilldistill.merge/1"
+    assert merged["rows_per_skill"] == {"steer": 240, "ring": 240}
+    distilled = ok(invoke("distill", *TINY, "--epochs", "2", "--hidden-dim", "16"))
+    assert "checkpoint:distilled@1" in distilled.err
+    assert re.search(r"distill +100 %  2/2 epoch", distilled.err)
+    tuned = ok(invoke("finetune", *TINY, "--timesteps", "256", "--n-steps", "64", "--opponent", ""))
+    assert "next: skilldistill evaluate checkpoint:distilled@1" in tuned.err
+    scored = ok(invoke("evaluate", *TINY, "distilled", "finetuned", "-n", "4"))
+    assert scored.out == ""
+    rows = [line.split()[0] for line in scored.err.splitlines() if "±" in line]
+    assert rows == ["random", "composite", "distilled", "finetuned", "mean"]
+    assert "steer score" in scored.err
+
+
+def test_ls_lists_what_was_made_and_from_what(workspace: Workspace, invoke: Invoke) -> None:
+    ok(invoke("collect", *TINY, "--skill", "steer", "-n", "5", "-q"))
+    listed = ok(invoke("ls", "--json", "--kind", "dataset")).document
+    (dataset,) = listed["artefacts"]
+    expert = workspace.resolve("expert:steer")
+    assert dataset["parents"] == [expert.id]
+    assert dataset["metrics"]["episodes"] == 5
+    text = ok(invoke("ls")).out
+    assert [line.split()[0] for line in text.splitlines()] == [
+        *("artefact", "expert:steer@1", "expert:ring@1", "dataset:steer@1")
+    ]
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_the_recorded_command_is_the_one_typed(
+    workspace: Workspace, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from skilldistill.cli import main
+
+    assert main(["-q", "collect", *TINY, "--skill", "ring", "-n", "2", "--name", "my-data"]) == 0
+    made = workspace.resolve("dataset:my-data")
+    assert made.command == "skilldistill -q collect --domain tiny --skill ring -n 2 --name my-data"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_show_answers_on_stdout(workspace: Workspace, invoke: Invoke) -> None:
+    add_checkpoint(workspace)
+    ended = ok(invoke("show", "distilled"))
+    assert ended.err == ""
+    assert ended.out.startswith("checkpoint:distilled@1\n")
+    document = ok(invoke("show", "distilled", "--json")).document
+    assert document["artefact"]["ref"] == "checkpoint:distilled@1"
+
+
+def test_verify_tells_damage_with_3(workspace: Workspace, invoke: Invoke) -> None:
+    assert ok(invoke("verify")).out.startswith("✓ 2 artefacts")
+    expert = workspace.resolve("expert:ring")
+    victim = workspace.path(expert) / "expert.safetensors"
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\0")
+    ended = invoke("verify", "--json")
+    assert ended.code == 3
+    assert ended.document["ok"] is False  # one document, and not a second one for the error
+    assert "error:" in ended.err
+    assert "expert.safetensors" in ended.err
+    assert "hint:" in ended.err
+    assert "changed" in invoke("verify").out
+
+
+def test_export_rm_and_gc_can_be_tried_dry(workspace: Workspace, invoke: Invoke) -> None:
+    listed = ok(invoke("ls")).out
+    assert "would write expert:ring@1" in ok(invoke("export", "ring", "-o", "x", "--dry-run")).out
+    assert "would remove expert:ring@1" in ok(invoke("rm", "ring", "--dry-run")).out
+    assert "would remove 0 leftovers" in ok(invoke("gc", "--dry-run")).out
+    assert ok(invoke("ls")).out == listed
+    ok(invoke("export", "ring", "-o", "x"))
+    assert Path("x/expert.json").is_file()
+    assert "removed expert:ring@1" in ok(invoke("rm", "ring")).err
+    assert "expert:ring" not in ok(invoke("ls")).out
+
+
+def test_init_makes_the_directory_it_is_given(here: Path, invoke: Invoke) -> None:
+    assert ok(invoke("init", "there", "--json")).document["created"] is True
+    assert ok(invoke("init", "there", "--json")).document["created"] is False
+    assert (here / "there" / "manifest.json").is_file()
+    ok(invoke("init"))
+    assert (here / "workspace" / "manifest.json").is_file()
+
+
+def test_the_workspace_comes_from_flag_variable_or_file(
+    here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        ok(invoke("init", name))
+    (here / ".skilldistill.toml").write_text('workspace = "one"\n')
+
+    def found(*words: str) -> str:
+        return Path(ok(invoke(*words, "ls", "--json")).document["workspace"]).name
+
+    assert found() == "one"
+    monkeypatch.setenv("SKILLDISTILL_WORKSPACE", "two")
+    assert found() == "two"
+    assert found("-w", "three") == "three"
+
+
+def test_a_command_that_only_reads_makes_no_workspace(here: Path, invoke: Invoke) -> None:
+    for words in (["ls"], ["merge"], ["distill"], ["finetune"], ["evaluate"], ["show", "x"]):
+        ended = invoke(*words)
+        assert ended.code == 4, words
+        assert "hint:" in ended.err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "inputs", "outputs"),
+    [
+        (["train", "--skill", "ring"], [], ["expert:ring@2"]),
+        (["collect"], ["expert:steer@1", "expert:ring@1"], ["dataset:steer@1", "dataset:ring@1"]),
+        (["evaluate", "composite"], ["random", "composite"], ["report:evaluation@1"]),
+        (["finetune"], ["checkpoint:distilled@1", "chaser"], ["checkpoint:finetuned@1"]),
+    ],
+    ids=lambda value: value[0] if value else "",
+)
+def test_a_dry_run_resolves_everything_and_writes_nothing(
+    words: list[str],
+    inputs: list[str],
+    outputs: list[str],
+    workspace: Workspace,
+    invoke: Invoke,
+) -> None:
+    add_checkpoint(workspace)
+    before = workspace.manifest()
+    document = ok(invoke(*words, *TINY, "--dry-run", "--json")).document
+    assert document["schema"] == "skilldistill.plan/1"
+    refs = [entry["ref"] for entry in document["inputs"]]
+    assert refs[: len(inputs)] == inputs
+    assert [entry["ref"] for entry in document["outputs"]] == outputs
+    assert document["config"]["domain"] == "tiny"
+    assert workspace.manifest() == before
+    text = ok(invoke(*words, *TINY, "--dry-run")).out
+    assert f"write {outputs[0]}" in text
+
+
+def test_a_dry_run_in_an_empty_directory_leaves_it_empty(here: Path, invoke: Invoke) -> None:
+    document = ok(invoke("train", "--skill", "ring", *TINY, "--dry-run", "--json")).document
+    assert document["creates_workspace"] is True
+    assert Path(document["workspace"]) == here / "workspace"
+    assert invoke("merge", "--dry-run").code == 4
+    assert list(here.iterdir()) == []
+
+
+def test_config_show_says_what_is_in_force_and_why(
+    here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tomllib
+
+    (here / ".skilldistill.toml").write_text("[distill]\nepochs = 7\n")
+    monkeypatch.setenv("SKILLDISTILL_SEED", "5")
+    shown = tomllib.loads(ok(invoke("config", "show")).out)
+    assert (shown["distill"]["epochs"], shown["distill"]["seed"]) == (7, 5)
+    assert set(shown) == {"workspace", *sessions_sections()}
+    text = ok(invoke("config", "show", "distill", "--origin")).out
+    assert re.search(r"^epochs = 7 +# .*\.skilldistill\.toml$", text, re.MULTILINE)
+    assert re.search(r"^seed = 5 +# SKILLDISTILL_SEED$", text, re.MULTILINE)
+    assert re.search(r"^rounds = 0 +# default$", text, re.MULTILINE)
+    document = ok(invoke("config", "show", "--json")).document
+    assert document["sections"]["distill"]["epochs"]["value"] == 7
+    assert "did you mean 'distill'" in invoke("config", "show", "distil").err
+
+
+def sessions_sections() -> set[str]:
+    from skilldistill.settings import SECTIONS
+
+    return set(SECTIONS)
+
+
+def test_a_typo_in_the_settings_file_stops_every_command(here: Path, invoke: Invoke) -> None:
+    (here / ".skilldistill.toml").write_text("[distill]\nepoch = 7\n")
+    for words in (["ls"], ["collect"], ["config", "show"]):
+        ended = invoke(*words)
+        assert ended.code == 2
+        assert "unknown setting 'epoch'" in ended.err
+        assert "did you mean 'epochs'" in ended.err
+
+
+def test_an_error_is_one_json_document_too(here: Path, invoke: Invoke) -> None:
+    ended = invoke("ls", "--json")
+    assert ended.code == 4
+    assert ended.document["schema"] == "skilldistill.error/1"
+    assert ended.document["kind"] == "NotFound"
+    assert ended.document["exit_code"] == 4
+    assert ended.document["hint"]
+
+
+def test_a_surprise_is_one_line_and_a_log_unless_debugging(
+    workspace: Workspace, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **named: Any) -> Any:
+        raise ValueError("surprise")
+
+    monkeypatch.setitem(vars(stages), "merge", broken)
+    ended = invoke("merge")
+    assert ended.code == 1
+    assert "error: unexpected ValueError: surprise" in ended.err
+    assert "Traceback" not in ended.err
+    log = re.search(r"traceback is in (\S+);", ended.err)
+    assert log is not None
+    assert "surprise" in Path(log[1]).read_text()
+    assert "Traceback" in invoke("merge", "--debug").err
+
+
+def test_messages_may_hold_square_brackets(
+    workspace: Workspace, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **named: Any) -> Any:
+        raise SkillDistillError("no [bold]x[/bold] in [0, 1]", hint="see [1]")
+
+    monkeypatch.setitem(vars(stages), "merge", broken)
+    assert invoke("merge").err == "error: no [bold]x[/bold] in [0, 1]\nhint:  see [1]\n"
+
+
+@pytest.mark.parametrize(("answer", "agreed"), [("y\n", True), ("n\n", False), ("\n", True)])
+def test_run_asks_before_the_fine_tuning_where_somebody_is_there(
+    answer: str,
+    agreed: bool,
+    workspace: Workspace,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[Any] = []
+
+    def run(*args: Any, confirm: Any, **named: Any) -> Any:
+        answers.append(confirm("Fine-tune?") if confirm else None)
+        raise SkillDistillError("enough")
+
+    monkeypatch.setitem(vars(stages), "run", run)
+    monkeypatch.setattr(sessions.Session, "interactive", True)
+    ended = invoke("run", input=answer)
+    assert "Fine-tune? [Y/n]" in ended.err
+    invoke("run", "--yes", input=answer)
+    monkeypatch.setattr(sessions.Session, "interactive", False)
+    invoke("run", input=answer)
+    assert answers == [agreed, None, None]
+
+
+def test_doctor_checks_the_machine(workspace: Workspace, invoke: Invoke) -> None:
+    document = json.loads(invoke("doctor", "--json").out)
+    checks = {check["name"]: check for check in document["checks"]}
+    assert checks["torch"]["status"] == "ok"
+    assert checks["domain"]["status"] == "ok"
+    assert "2 artefacts" in checks["workspace"]["detail"]
+
+
+def test_experts_ls_marks_the_ones_in_use(workspace: Workspace, invoke: Invoke) -> None:
+    text = ok(invoke("experts", "ls", *TINY)).out
+    assert re.search(r"^\* +steer +expert:steer@1", text, re.MULTILINE)
+    document = ok(invoke("experts", "ls", *TINY, "--json")).document
+    assert [entry["used"] for entry in document["experts"]] == [True, True]
+
+
+def test_experts_add_refuses_what_is_no_zip(here: Path, invoke: Invoke) -> None:
+    Path("policy.zip").write_bytes(b"not a zip")
+    for extra in ([], ["--dry-run"]):
+        ended = invoke("experts", "add", "ring", "policy.zip", *TINY, *extra)
+        assert ended.code == 3
+        assert "policy.zip" in ended.err

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from skilldistill.cli.options import flags_from
+from skilldistill.cli.session import RootFlags, Session
+from skilldistill.config import BaseConfig, option
+from skilldistill.settings import SECTIONS, settings_of
+from tests.cli.conftest import Invoke
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cooking(BaseConfig):
+    minutes: int = option(5, "how long", short="m", low=1, high=60)
+    heat: float = option(0.5, "how hot", low=0.0)
+    salted: bool = option(True, "with salt")
+    pan: str = option("iron", "which pan", name="in", choices=("iron", "steel"))
+    foods: tuple[str, ...] = ()
+
+
+Foods = Annotated[list[str] | None, typer.Argument()]
+
+
+def application(seen: list[Any], **decorator: Any) -> typer.Typer:
+    app = typer.Typer(rich_markup_mode=None)
+
+    @app.callback()
+    def root(ctx: typer.Context) -> None:
+        ctx.obj = RootFlags(quiet=True)
+
+    @app.command()
+    @flags_from(Cooking, arguments={"foods": Foods}, **decorator)
+    def cook(session: Session, config: Cooking, loud: bool = False) -> None:
+        """Cook."""
+        seen.append((session, config, loud))
+
+    return app
+
+
+def cook(*words: str, **decorator: Any) -> tuple[Session, Cooking, bool]:
+    seen: list[Any] = []
+    result = CliRunner().invoke(application(seen, **decorator), ["cook", *words])
+    assert result.exit_code == 0, result.output
+    session, config, loud = seen[0]
+    return session, config, loud
+
+
+def test_without_flags_the_dataclass_is_as_it_was_written(here: Path) -> None:
+    assert cook()[1] == Cooking()
+
+
+def test_every_field_is_a_flag_under_its_own_word(here: Path) -> None:
+    words = ["-m", "7", "--heat", "1.5", "--no-salted", "--in", "steel", "--seed", "3", "egg"]
+    assert cook(*words)[1] == Cooking(
+        minutes=7, heat=1.5, salted=False, pan="steel", seed=3, foods=("egg",)
+    )
+    assert cook("--minutes", "8")[1].minutes == 8
+
+
+def test_a_commands_own_parameters_stay_its_own(here: Path) -> None:
+    assert cook("--loud")[2] is True
+
+
+def test_flags_of_the_command_and_of_the_program_both_count(here: Path) -> None:
+    session = cook("--json", "--workspace", "x")[0]
+    assert (session.as_json, session.quiet, session.workspace_flag) == (True, True, Path("x"))
+
+
+def test_only_what_writes_has_a_dry_run(here: Path) -> None:
+    assert cook("--dry-run", writes=True)[0].dry_run
+    result = CliRunner().invoke(application([]), ["cook", "--dry-run"])
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--minutes", "0"], "--minutes: minutes must be 1 to 60, not 0"),
+        (["--minutes", "61"], "--minutes: minutes must be 1 to 60, not 61"),
+        (["--heat", "nan"], "--heat: heat must be at least 0, not nan"),
+        (["--in", "stel"], "--in: in must be one of iron, steel, not 'stel'"),
+    ],
+)
+def test_a_value_out_of_range_exits_with_2_and_names_the_flag(
+    words: list[str], says: str, here: Path
+) -> None:
+    seen: list[Any] = []
+    result = CliRunner().invoke(application(seen), ["cook", *words])
+    assert (result.exit_code, seen) == (2, [])
+    assert says in result.stderr
+    assert "hint:" in result.stderr
+
+
+def test_help_shows_range_and_default_written_once(here: Path) -> None:
+    text = " ".join(CliRunner().invoke(application([]), ["cook", "--help"]).output.split())
+    assert "-m, --minutes <int> how long (1 to 60; default 5)" in text
+    assert "--in iron|steel which pan (default iron)" in text
+    assert "with salt (default on)" in text
+    assert text.index("--minutes") < text.index("--seed")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_of_a_command_is_in_its_help(section: str, invoke: Invoke) -> None:
+    text = " ".join(invoke(section, "--help").out.split())
+    for setting in settings_of(SECTIONS[section]):
+        assert f"{setting.flag} " in text
+        assert setting.help.split()[-1] in text
+
+
+def test_typer_sees_a_signature_and_annotations() -> None:
+    @flags_from(Cooking)
+    def plain(session: Session, config: Cooking) -> None:
+        """Plain."""
+
+    names = list(inspect.signature(plain).parameters)
+    assert names[:2] == ["ctx", "minutes"]
+    assert set(plain.__annotations__) == set(names)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from skilldistill.cli.signals import Stopper
+from skilldistill.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_loop_that_asks_hears_of_the_first_signal(signum: int) -> None:
+    stopper = Stopper()
+    with stopper.installed():
+        assert stopper.stop() == 0
+        signal.raise_signal(signum)
+        assert stopper.stop() == signum
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_the_second_signal_interrupts_at_once(signum: int) -> None:
+    stopper = Stopper()
+    with stopper.installed():
+        stopper.stop()
+        signal.raise_signal(signum)
+        with pytest.raises(Interrupted) as caught:
+            signal.raise_signal(signum)
+    assert caught.value.exit_code == 128 + signum
+
+
+def test_where_no_loop_asks_the_first_one_interrupts() -> None:
+    stopper = Stopper()
+    with stopper.installed(), pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_question_is_interrupted_although_loops_asked_before() -> None:
+    stopper = Stopper()
+    with stopper.installed():
+        stopper.stop()
+        with stopper.unwatched(), pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    with Stopper().installed():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+
+
+def test_other_threads_can_run_commands() -> None:
+    seen: list[int] = []
+
+    def work() -> None:
+        stopper = Stopper()
+        with stopper.installed():
+            seen.append(stopper.stop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [0]
+
+
+_PROGRAM = """
+import sys, time
+from skilldistill.cli.session import Session, boundary
+from skilldistill.cli import main
+from skilldistill.errors import Interrupted
+from skilldistill import stages
+import skilldistill.stages.collect as module
+
+def collect(workspace, config, *, progress, stop, command):
+    stop()  # from now on the first signal is left to this loop
+    print("working", flush=True)
+    while not stop():
+        time.sleep(0.01)
+    if config.episodes == 2:
+        print("cleaning", flush=True)
+        time.sleep(60)
+    raise Interrupted("stopped while collecting", signum=stop(), hint="run it again")
+
+sys.modules["skilldistill.stages"].__dict__["collect"] = collect
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("episodes", [1, 2])
+def test_a_signalled_command_exits_as_shells_report_it(
+    signum: int, episodes: int, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, "collect", "-n", str(episodes)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signum)
+        if episodes == 2:  # hangs while cleaning up: the second signal ends it
+            assert process.stdout.readline() == "cleaning\n"
+            process.send_signal(signum)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signum
+    assert err.startswith("error: stopped")
+    assert "Traceback" not in err

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from skilldistill.config import DistillConfig
+from skilldistill.data.reader import DatasetReader
+from skilldistill.errors import ConfigurationError, CorruptFile
+from skilldistill.learning import distill as module
+from skilldistill.learning.distill import (
+    DistillOutcome,
+    distill,
+    learning_rate,
+    parse_head_weights,
+    pick_device,
+    product_dtype,
+)
+from skilldistill.policy.checkpoint import weights
+from skilldistill.progress import Progress
+from tests.learning.tiny_data import prepared
+from tests.tiny import DOMAIN
+
+CONFIG = DistillConfig(domain="tiny", epochs=4, batch_size=32, hidden_dim=16, lr=5e-3)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatasetReader]:
+    workspace = prepared(tmp_path_factory.mktemp("distill") / "ws")
+    path = workspace.path(workspace.resolve("combined", "dataset"))
+    with DatasetReader(path, domain=DOMAIN) as opened:
+        yield opened
+
+
+class StopAfter:
+    """Answers with a signal once it was asked often enough."""
+
+    def __init__(self, asked: int, signum: int = 2) -> None:
+        self.left, self.signum = asked, signum
+
+    def __call__(self) -> int:
+        self.left -= 1
+        return self.signum if self.left < 0 else 0
+
+
+def train(
+    reader: DatasetReader, directory: Path, config: DistillConfig = CONFIG, **changes: object
+) -> DistillOutcome:
+    directory.mkdir(exist_ok=True)
+    return distill(reader, DOMAIN, config, directory=directory, **changes)  # type: ignore[arg-type]
+
+
+def test_the_student_comes_to_agree(reader: DatasetReader, tmp_path: Path) -> None:
+    outcome = train(reader, tmp_path, replace(CONFIG, epochs=30))
+    assert outcome.history[-1]["loss"] < 0.2 * outcome.history[0]["loss"]
+    assert outcome.metrics["ring/agreement"] > 0.9
+    assert outcome.metrics["steer/error"] < 0.03
+    assert outcome.metrics["samples_per_second"] > 0
+
+
+def test_the_same_seed_gives_the_same_weights(reader: DatasetReader, tmp_path: Path) -> None:
+    first, second = (weights(train(reader, tmp_path / n).network) for n in "ab")
+    assert first == second
+    other = train(reader, tmp_path / "c", replace(CONFIG, seed=1))
+    assert weights(other.network) != first
+
+
+def test_the_global_random_state_is_left_alone(reader: DatasetReader, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    train(reader, tmp_path, replace(CONFIG, epochs=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("asked", [0, 1, 5, 14])
+def test_resumed_training_ends_in_the_same_weights(
+    reader: DatasetReader, tmp_path: Path, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_ROWS", 64)  # stop is asked every other step
+    whole = train(reader, tmp_path / "whole")
+    part = train(reader, tmp_path / "part", stop=StopAfter(asked, 15))
+    assert part.stopped == 15
+    assert len(part.history) < 4
+    rest = train(reader, tmp_path / "part", replace(CONFIG, resume=True))
+    assert not rest.stopped
+    assert weights(rest.network) == weights(whole.network)
+    figures = ("epoch", "round", "lr", "train_loss", "loss", "ring/kl", "steer/error")
+    for one, other in zip(rest.history, whole.history, strict=True):
+        assert {k: one[k] for k in figures} == {k: other[k] for k in figures}
+
+
+def test_stopping_many_times_changes_nothing(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_ROWS", 64)
+    whole = train(reader, tmp_path / "whole")
+    outcome = train(reader, tmp_path / "part", stop=StopAfter(3))
+    while outcome.stopped:
+        outcome = train(reader, tmp_path / "part", replace(CONFIG, resume=True), stop=StopAfter(3))
+    assert weights(outcome.network) == weights(whole.network)
+
+
+def test_streamed_data_resumes_too(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skilldistill.learning.rows.MEMORY_BYTES", 0)
+    monkeypatch.setattr(module, "READ_ROWS", 64)
+    whole = train(reader, tmp_path / "whole")
+    train(reader, tmp_path / "part", stop=StopAfter(6))
+    rest = train(reader, tmp_path / "part", replace(CONFIG, resume=True))
+    assert weights(rest.network) == weights(whole.network)
+
+
+def test_the_best_weights_are_kept(reader: DatasetReader, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=12, lr=0.2, warmup=0.0)  # far too fast: it goes up and down
+    outcome = train(reader, tmp_path, config)
+    losses = [record["loss"] for record in outcome.history]
+    assert losses[-1] > min(losses)  # or this test shows nothing
+    assert outcome.metrics["loss"] == pytest.approx(min(losses))
+
+
+def test_it_stops_early_once_nothing_gets_better(reader: DatasetReader, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=40, lr=0.3, warmup=0.0, patience=3)
+    outcome = train(reader, tmp_path, config)
+    losses = [record["loss"] for record in outcome.history]
+    assert len(losses) < 40
+    assert losses.index(min(losses)) == len(losses) - 4
+
+
+def test_every_epoch_is_written_down_and_told(reader: DatasetReader, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    outcome = train(reader, tmp_path, progress=told.append)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert json.loads(lines[-1]) == outcome.history[-1]
+    assert [(report.done, report.total) for report in told] == [(i, 4) for i in range(1, 5)]
+    assert {"loss", "held-out", "ring/agreement", "samples/s"} <= set(told[0].values)
+
+
+def test_interference_between_heads_is_recorded(reader: DatasetReader, tmp_path: Path) -> None:
+    outcome = train(reader, tmp_path)
+    assert -1 <= outcome.metrics["cosine/ring-steer"] <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "mse", "masked": False, "balanced": False},
+        {"loss": "hard"},
+        {"temperature": 2.0},
+        {"bf16": False},
+        {"large_batch": True},
+        {"val_fraction": 0.0},
+        {"head_weights": "ring=2"},
+    ],
+)
+def test_every_variant_learns(
+    reader: DatasetReader, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    outcome = train(reader, tmp_path, replace(CONFIG, epochs=20, **changes))  # type: ignore[arg-type]
+    assert outcome.history[-1]["train_loss"] < outcome.history[0]["train_loss"]
+    assert outcome.metrics["ring/agreement"] > 0.5
+
+
+def test_a_diverging_run_says_so(reader: DatasetReader, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not finite") as caught:
+        train(reader, tmp_path, replace(CONFIG, lr=1e30))
+    assert "--lr" in caught.value.hint
+
+
+def test_a_damaged_state_is_refused(reader: DatasetReader, tmp_path: Path) -> None:
+    train(reader, tmp_path)
+    (tmp_path / "training_state").write_bytes(b"junk")
+    with pytest.raises(CorruptFile, match="training_state is damaged"):
+        train(reader, tmp_path, replace(CONFIG, resume=True))
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = replace(CONFIG, lr=1.0, warmup=0.1)
+    rates = [learning_rate(config, 0, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == 1.0 == rates[9]
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+    assert rates[-1] < 0.001
+    assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
+
+
+def test_tensorboard_files_on_request(reader: DatasetReader, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(reader, tmp_path, replace(CONFIG, epochs=1, tensorboard=True))
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_head_weights_are_read_from_text() -> None:
+    assert parse_head_weights("aiming=2, clicking=0.5") == {"aiming": 2.0, "clicking": 0.5}
+    assert parse_head_weights("") == {}
+    for wrong in ("aiming", "aiming=much", "=,"):
+        with pytest.raises(ConfigurationError, match="HEAD=WEIGHT"):
+            parse_head_weights(wrong)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(ConfigurationError, match="'warp'"):
+        pick_device("warp")
+
+
+def test_bfloat16_is_used_only_where_it_is_wanted_and_native() -> None:
+    cpu = torch.device("cpu")
+    assert product_dtype(False, cpu) == torch.float32
+    assert product_dtype(True, torch.device("meta")) == torch.float32
+    native = torch.cpu._is_avx512_bf16_supported()
+    assert (product_dtype(True, cpu) == torch.bfloat16) == native
+
+
+def test_rounds_need_a_labeller(reader: DatasetReader, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="rounds need"):
+        train(reader, tmp_path, replace(CONFIG, rounds=1))

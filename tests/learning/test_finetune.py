@@ -1,0 +1,292 @@
+"""Fine-tuning a half-trained policy of the tiny domain: it gains, and never falls unseen."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skilldistill.config import FinetuneConfig
+from skilldistill.domain import Policy
+from skilldistill.errors import Interrupted
+from skilldistill.learning.finetune import FinetuneOutcome, _Run, finetune
+from skilldistill.learning.journal import RECORDS_FILE
+from skilldistill.learning.sparring import SELF, START
+from skilldistill.learning.training_state import STATE_FILE
+from skilldistill.policy.player import NetworkPolicy
+from tests.learning import half_trained
+
+ROWS = 512
+"""Rows per rollout with n_steps 128."""
+
+
+def settings(**changes: Any) -> FinetuneConfig:
+    small: dict[str, Any] = {
+        "domain": "tiny",
+        "opponent": "",
+        "device": "cpu",
+        "timesteps": 6 * ROWS,
+        "n_steps": 128,
+        "batch_size": 128,
+        "n_epochs": 3,
+        "gamma": 0.9,
+        "warmup_fraction": 0.0,
+        "guard_every": 2,
+    }
+    return FinetuneConfig(**{**small, **changes})
+
+
+def run(directory: Path, config: FinetuneConfig, **others: Any) -> FinetuneOutcome:
+    directory.mkdir(exist_ok=True)
+    return finetune(half_trained.network(), config, directory=directory, **others)
+
+
+def weights(outcome: FinetuneOutcome) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in outcome.model.policy.state_dict().items()}
+
+
+def same(first: FinetuneOutcome, second: FinetuneOutcome) -> bool:
+    a, b = weights(first), weights(second)
+    return all(torch.equal(a[name], b[name]) for name in a) and first.records == second.records
+
+
+@pytest.mark.slow
+def test_it_learns_what_the_start_did_not_know(tmp_path: Path) -> None:
+    config = settings(
+        timesteps=40_000,
+        n_steps=256,
+        n_epochs=10,
+        learning_rate=1e-3,
+        warmup_fraction=0.2,
+        kl_coef=0.3,
+        initial_std=0.3,
+        guard_every=10,
+    )
+    outcome = run(tmp_path, config, evaluate=half_trained.scores)
+    before, after = outcome.summary["before"], outcome.summary["after"]
+    assert before["both"] < 0.45
+    assert after["both"] > before["both"] + 0.25
+    assert after["steer"] >= before["steer"] - 0.05
+    assert outcome.summary["collapse_depth"] <= 0.05
+    assert outcome.summary["steps"] >= 40_000
+    played = half_trained.scores(NetworkPolicy(outcome.network), ["both"])["both"].mean()
+    assert played == pytest.approx(after["both"])
+
+
+def test_the_actor_is_bit_identical_until_the_critic_is_ready(tmp_path: Path) -> None:
+    config = settings(warmup_fraction=1.0, warmup_explained_variance=2.0)
+    outcome = run(tmp_path, config, evaluate=half_trained.scores)
+    start = half_trained.network().state_dict()
+    for name, value in outcome.network.state_dict().items():
+        if name != "log_std":
+            assert torch.equal(value, start[name]), name
+    assert {r["phase"] for r in outcome.records if r["kind"] == "rollout"} == {"critic"}
+    assert outcome.summary["warmup_steps"] == outcome.summary["steps"]
+    assert outcome.summary["after"] == outcome.summary["before"]
+    assert outcome.summary["collapse_depth"] == 0.0
+
+
+def phases(outcome: FinetuneOutcome) -> list[str]:
+    return [record["phase"] for record in outcome.records if record["kind"] == "rollout"]
+
+
+def test_the_warm_up_ends_by_quality_or_by_its_limit(tmp_path: Path) -> None:
+    never = settings(warmup_fraction=0.5, warmup_explained_variance=2.0)
+    assert phases(run(tmp_path, never)) == ["critic"] * 3 + ["actor"] * 3
+    at_once = settings(warmup_fraction=0.5, warmup_explained_variance=-9e9)
+    assert phases(run(tmp_path, at_once)) == ["actor"] * 6
+    none = settings(warmup_fraction=0.0, warmup_explained_variance=2.0)
+    assert phases(run(tmp_path, none)) == ["actor"] * 6
+
+
+def test_learning_rates_and_ties_follow_their_schedules(tmp_path: Path) -> None:
+    config = settings(
+        timesteps=20 * ROWS, n_epochs=1, warmup_fraction=0.1, warmup_explained_variance=2.0,
+        ramp=0.2, kl_coef=2.0, kl_floor=0.02, kl_decay=0.5,
+    )  # fmt: skip
+    outcome = run(tmp_path, config)
+    rates = [r["actor_lr"] for r in outcome.records]
+    assert rates[:2] == [0.0, 0.0], "no actor in the warm-up"
+    assert rates[2] == pytest.approx(3e-4 / 4 * (1 - 0.9 * 0.1))
+    assert rates[2] < rates[3] < rates[4] < rates[5]
+    assert rates[6] > rates[12] > rates[19]
+    ties = [r["kl_coefs"] for r in outcome.records]
+    assert ties[2] == [2.0, 2.0]
+    assert ties[7][0] == pytest.approx(2.0 * 0.01**0.5, rel=1e-6)
+    assert ties[12] == ties[19] == [0.02, 0.02]
+    flat = run(tmp_path, settings(decay=False, ramp=0.0, kl_coef=0.0))
+    assert {r["actor_lr"] for r in flat.records} == {3e-4}
+    assert {tuple(r["kl_coefs"]) for r in flat.records} == {(0.0, 0.0)}
+
+
+def test_the_deviation_is_lowered_at_the_start_and_never_raised() -> None:
+    def log_std(initial: float) -> float:
+        config = settings(initial_std=initial)
+        made = _Run(half_trained.network(), config, (None,), None, None, lambda: 0)
+        assert made.reference.log_std.item() == made.model.policy.network.log_std.item()
+        return made.model.policy.network.log_std.item()
+
+    start = half_trained.network().log_std.item()
+    assert log_std(0.05) == pytest.approx(math.log(0.05))
+    assert log_std(0.0) == log_std(50.0) == start
+
+
+def test_the_start_is_played_to_the_bit_and_never_changed(tmp_path: Path) -> None:
+    start = half_trained.network()
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    made = _Run(start, settings(), (None,), None, None, lambda: 0)
+    observations = np.random.default_rng(0).uniform(-1, 1, (400, 3)).astype(np.float32)
+    expected = NetworkPolicy(start).predict(observations)
+    predicted, _ = made.model.predict(observations, deterministic=True)
+    np.testing.assert_allclose(predicted, expected, atol=1e-6)
+    run(tmp_path, settings(timesteps=ROWS))
+    assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
+
+
+# interruption ---------------------------------------------------------------------------------
+
+
+class StopAt:
+    """Answers SIGTERM at the n-th question."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> int:
+        self.left -= 1
+        return 15 if self.left < 0 else 0
+
+
+def opponents_of(kind: str) -> tuple[str | None, ...]:
+    return (None, SELF, START) if kind == "self" else (None,)
+
+
+@pytest.mark.parametrize("kind", ["plain", "self"])
+@pytest.mark.parametrize("question", [3, 50, 85, 121])
+def test_going_on_after_an_interruption_changes_no_bit(
+    tmp_path: Path, kind: str, question: int
+) -> None:
+    # a rollout of 16 ticks and an update of 12 minibatches: 28 questions per iteration
+    config = settings(timesteps=5 * ROWS, warmup_fraction=0.2, warmup_explained_variance=2.0)
+    others: dict[str, Any] = {
+        "opponents": opponents_of(kind),
+        "evaluate": half_trained.scores,
+        "versus": lambda player, rival: 0.75,
+    }
+    whole = run(tmp_path / "whole", config, **others)
+    cut = run(tmp_path / "cut", config, stop=StopAt(question), **others)
+    assert cut.interrupted == 15
+    assert cut.summary["steps"] < whole.summary["steps"]
+    assert (tmp_path / "cut" / STATE_FILE).exists()
+    resumed = run(tmp_path / "cut", settings(**{**vars(config), "resume": True}), **others)
+    assert resumed.interrupted == 0
+    assert same(whole, resumed)
+    lines = (tmp_path / "cut" / RECORDS_FILE).read_text().splitlines()
+    assert [json.loads(one) for one in lines] == resumed.records
+
+
+def test_an_interrupted_evaluation_is_repeated(tmp_path: Path) -> None:
+    calls = iter(range(100))
+
+    def evaluate(policy: Policy, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+        if next(calls) == 2:
+            raise Interrupted("stopped", signum=2)
+        return half_trained.scores(policy, tasks)
+
+    whole = run(tmp_path / "whole", settings(), evaluate=half_trained.scores)
+    cut = run(tmp_path / "cut", settings(), evaluate=evaluate)
+    assert cut.interrupted == 2
+    resumed = run(tmp_path / "cut", settings(resume=True), evaluate=evaluate)
+    assert same(whole, resumed)
+
+
+def test_the_same_seed_twice_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
+    first, second = (run(tmp_path / name, settings()) for name in "ab")
+    assert same(first, second)
+    assert not same(first, run(tmp_path / "c", settings(seed=1)))
+
+
+# the guard ------------------------------------------------------------------------------------
+
+
+class Plan:
+    """Scores as planned, one entry per call; remembers the weights it was asked about."""
+
+    def __init__(self, *plan: dict[str, float]) -> None:
+        self.plan = list(plan)
+        self.asked: list[dict[str, torch.Tensor]] = []
+
+    def __call__(self, policy: Policy, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+        assert isinstance(policy, NetworkPolicy)
+        state = policy.network.state_dict()
+        self.asked.append({name: value.clone() for name, value in state.items()})
+        now = self.plan.pop(0) if len(self.plan) > 1 else self.plan[0]
+        return {task: np.linspace(-0.01, 0.01, 20) + now.get(task, 0.8) for task in tasks}
+
+
+def test_a_fall_tightens_the_tie_then_brings_back_the_last_good_weights(tmp_path: Path) -> None:
+    low = {"ring": 0.5}
+    # baseline; after rollouts 1 (early, fight only) and 2; fallen after 4, 5 and 6
+    plan = Plan({}, {}, {}, low, low, low, {})
+    config = settings(timesteps=8 * ROWS, guard_every=2, learning_rate=1e-3, ramp=0.0)
+    outcome = run(tmp_path, config, evaluate=plan)
+    guards = [r for r in outcome.records if r["kind"] == "guard"]
+    actions = [r["action"] for r in guards]
+    assert actions == ["good", "good", "raise", "raise", "rollback", "good"]
+    assert guards[2]["falling"] == ["ring"]
+    assert guards[2]["kl_boosts"] == [4.0, 1.0], "only the head of the fallen skill"
+    at = guards[2]["steps"]
+    following = next(r for r in outcome.records if r["kind"] == "rollout" and r["steps"] > at)
+    assert following["kl_coefs"][0] > following["kl_coefs"][1]
+    assert (outcome.summary["kl_raises"], outcome.summary["rollbacks"]) == (3, 1)
+
+
+def test_weights_after_a_rollback_are_the_good_ones(tmp_path: Path) -> None:
+    low = {"both": 0.1}
+    plan = Plan({}, {}, {}, low)
+    config = settings(timesteps=6 * ROWS, guard_every=2, learning_rate=1e-3)
+    outcome = run(tmp_path, config, evaluate=plan)
+    # rollout 2 was good; 4, 5 and 6 fell: the end is what stood after rollout 2
+    assert any(not torch.equal(plan.asked[5][n], v) for n, v in plan.asked[2].items())
+    for name, value in outcome.network.state_dict().items():
+        assert torch.equal(value, plan.asked[2][name])
+    assert outcome.summary["rollbacks"] >= 1
+
+
+def test_the_depth_of_a_collapse_is_in_the_summary(tmp_path: Path) -> None:
+    plan = Plan({"both": 0.8}, {"both": 0.77}, {"both": 0.9}, {"both": 0.6}, {"both": 0.9})
+    outcome = run(tmp_path, settings(timesteps=10 * ROWS, guard_every=3), evaluate=plan)
+    summary = outcome.summary
+    assert summary["collapse_worst"] == pytest.approx(0.77)
+    assert summary["collapse_depth"] == pytest.approx(0.03)
+    assert summary["worst"] == pytest.approx(0.6), "later falls count apart"
+
+
+def test_without_a_guard_nothing_is_played_or_claimed(tmp_path: Path) -> None:
+    def never(policy: Policy, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+        raise AssertionError
+
+    outcome = run(tmp_path, settings(guard_every=0), evaluate=never)
+    assert outcome.summary["before"] == {}
+    assert outcome.summary["collapse_depth"] is None
+
+
+# opponents ------------------------------------------------------------------------------------
+
+
+def test_self_play_meets_earlier_selves_and_rates_them(tmp_path: Path) -> None:
+    config = settings(opponent="self", guard_every=2)
+    outcome = run(tmp_path, config, versus=lambda player, rival: 1.0)
+    ratings = [record for record in outcome.records if record["kind"] == "ratings"]
+    assert [record["steps"] for record in ratings] == [2 * ROWS, 4 * ROWS, 6 * ROWS]
+    assert [member["steps"] for member in ratings[-1]["pool"]] == [
+        0, 2 * ROWS, 4 * ROWS, 6 * ROWS,
+    ]  # fmt: skip
+    assert outcome.summary["elo"] > 1000
+    assert ratings[-1]["pool"][0]["elo"] == 1000

@@ -1,0 +1,82 @@
+"""Who stands opposite, in how many arenas, and where they begin."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skilldistill.config import FinetuneConfig
+from skilldistill.errors import ConfigurationError
+from skilldistill.learning.selfplay import FrozenSelf
+from skilldistill.learning.sparring import (
+    SELF,
+    START,
+    expand,
+    make_arenas,
+    shape,
+    split,
+    stagger,
+)
+from tests import tiny
+from tests.learning import half_trained
+
+
+def settings(**changes: int) -> FinetuneConfig:
+    return FinetuneConfig(domain="tiny", **changes)
+
+
+def test_names_stand_for_opponents() -> None:
+    assert expand("", tiny.DOMAIN) == (None,)
+    assert expand("chaser", tiny.DOMAIN) == ("chaser",)
+    assert set(expand(SELF, tiny.DOMAIN)) == {SELF}
+    assert expand("mix", tiny.DOMAIN) == (START,)
+    many = dataclasses.replace(tiny.DOMAIN, opponents=("a", "b", "c"))
+    assert expand("mix", many) == ("a", "b", "c", START)
+    some = dataclasses.replace(many, sparring=("b",))
+    assert expand("mix", some) == ("b", START)
+
+
+def test_without_envs_the_original_rollout_is_spread_over_more_arenas() -> None:
+    assert shape(settings(n_steps=1024)) == (32, 128)
+    assert shape(settings(n_steps=5)) == (20, 1)
+    assert shape(settings(n_steps=1024, envs=4)) == (4, 1024)
+
+
+@given(st.integers(1, 5000))
+def test_spreading_changes_no_number_of_rows(n_steps: int) -> None:
+    arenas, ticks = shape(settings(n_steps=n_steps))
+    assert arenas * ticks == 4 * n_steps
+    assert 1 <= arenas <= 32
+
+
+@given(st.integers(0, 500), st.integers(1, 40))
+def test_shares_are_as_equal_as_can_be(count: int, parts: int) -> None:
+    shares = split(count, parts)
+    assert sum(shares) == count
+    assert len(shares) == parts
+    assert max(shares) - min(shares) <= 1
+
+
+def test_arenas_are_shared_out_among_opponents_and_grouped() -> None:
+    start = half_trained.network()
+    frozen = [FrozenSelf(start)]
+    env = make_arenas(settings(envs=9), (None, START, SELF), start, frozen)
+    assert [part.num_envs for part in env.envs] == [3, 3, 3]
+    alone = make_arenas(settings(envs=9), (None,), start, [])
+    assert [part.num_envs for part in alone.envs] == [3, 2, 2, 2]
+    with pytest.raises(ConfigurationError, match="2 arenas are too few for 3"):
+        make_arenas(settings(envs=2), (None,) * 3, start, [])
+
+
+def test_groups_begin_at_different_points_of_their_episodes() -> None:
+    start = half_trained.network()
+    env = make_arenas(settings(envs=8), (None,), start, [])
+    env.seed(3)
+    observations = stagger(env, env.reset(), start)
+    assert [int(part.arenas.tick[0]) for part in env.envs] == [0, 5, 10, 15]
+    seen = np.concatenate([part.arenas.unified() for part in env.envs])
+    np.testing.assert_array_equal(observations, seen)

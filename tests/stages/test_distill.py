@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from skilldistill.config import DistillConfig
+from skilldistill.data.reader import DatasetReader
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.evaluation.rollout import play
+from skilldistill.experts.composite import CompositePolicy
+from skilldistill.policy import checkpoint
+from skilldistill.policy.player import NetworkPolicy
+from skilldistill.stages.distill import DistillResult, distill
+from skilldistill.workspace.store import Workspace
+from tests.learning.tiny_data import prepared, ring_expert, steer_expert
+from tests.tiny import DOMAIN
+
+CONFIG = DistillConfig(domain="tiny", epochs=2, batch_size=32, hidden_dim=16, lr=5e-3)
+LEARNT = replace(CONFIG, epochs=20, rounds=2, round_episodes=16, round_epochs=5, hidden_dim=32)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("distill") / "ws").root
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path) -> Workspace:
+    """Both experts and their merged dataset, a copy of its own for each test."""
+    return Workspace.open(shutil.copytree(template, tmp_path / "ws"))
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than everything else; one test is about it."""
+    if "pictures" not in request.node.name:
+        monkeypatch.setattr("skilldistill.learning.pictures.draw", lambda *given: [])
+
+
+def score(result: DistillResult, task: str) -> float:
+    network = checkpoint.load(Path(result.path)).network
+    played = play(DOMAIN, task, NetworkPolicy(network), episodes=64, seed=9)
+    return float(played.metrics["score"].mean())
+
+
+@pytest.mark.slow
+def test_one_student_keeps_every_skill(tmp_path: Path) -> None:
+    result = distill(prepared(tmp_path / "ws", episodes=30), LEARNT)
+    experts = CompositePolicy(DOMAIN, {"steer": steer_expert(), "ring": ring_expert()})
+    for task in ("steer", "ring", "both"):
+        expert = play(DOMAIN, task, experts, episodes=64, seed=9).metrics["score"].mean()
+        assert score(result, task) > 0.95 * expert
+
+
+def test_the_checkpoint_is_published_with_its_parents(workspace: Workspace) -> None:
+    result = distill(workspace, CONFIG, command="skilldistill distill --epochs 2")
+    artefact = workspace.resolve("distilled")
+    assert (artefact.id, artefact.ref) == (result.id, result.ref)
+    assert artefact.parents == (workspace.resolve("combined", "dataset").id,)
+    assert artefact.command == "skilldistill distill --epochs 2"
+    assert artefact.config["hidden_dim"] == 16
+    assert artefact.metrics["samples_per_second"] > 0
+    names = {Path(entry.path).name for entry in artefact.files}
+    assert {"policy.safetensors", "policy.json", "metrics.jsonl"} <= names
+    loaded = checkpoint.load(Path(result.path))
+    assert loaded.sha256 == result.sha256
+    assert loaded.config["epochs"] == 2
+    assert not list((workspace.root / "checkpoints").rglob(".partial*"))
+
+
+def test_pictures_are_drawn_where_matplotlib_is_installed(workspace: Workspace) -> None:
+    pytest.importorskip("matplotlib")
+    folder = Path(distill(workspace, CONFIG).path)
+    for name in ("curves.png", "confusion.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_command_gives_the_same_weights(workspace: Workspace) -> None:
+    config = replace(CONFIG, rounds=1, round_episodes=4, round_epochs=1)
+    first, second = distill(workspace, config), distill(workspace, config)
+    assert first.sha256 == second.sha256
+    assert first.ref != second.ref
+
+
+def test_rounds_become_datasets_and_parents(workspace: Workspace) -> None:
+    result = distill(workspace, replace(CONFIG, rounds=2, round_episodes=4, round_epochs=1))
+    assert result.rounds == ("dataset:distilled-rounds@1", "dataset:distilled-rounds@2")
+    assert set(result.experts) == {"steer", "ring"}
+    parts = [workspace.resolve(ref) for ref in result.rounds]
+    parents = workspace.resolve(result.ref).parents
+    assert {part.id for part in parts} < set(parents)
+    for number, part in enumerate(parts, start=1):
+        with DatasetReader(workspace.path(part), domain=DOMAIN) as reader:
+            assert reader.info.rounds == number
+            assert {expert.ref for expert in reader.info.experts} == set(result.experts.values())
+    lines = (Path(result.path) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [0, 0, 1, 2]
+
+
+class StopAfter:
+    def __init__(self, asked: int) -> None:
+        self.left = asked
+
+    def __call__(self) -> int:
+        self.left -= 1
+        return 15 if self.left < 0 else 0
+
+
+@pytest.mark.parametrize("asked", [1, 10, 45])
+def test_an_interrupted_run_goes_on_to_the_same_end(workspace: Workspace, asked: int) -> None:
+    config = replace(CONFIG, rounds=2, round_episodes=4, round_epochs=1)
+    whole = distill(workspace, replace(config, name="whole"))
+    with pytest.raises(Interrupted) as caught:
+        distill(workspace, config, stop=StopAfter(asked))  # in epoch 2; in round 1; in round 2
+    assert caught.value.exit_code == 143
+    assert "--resume" in caught.value.hint
+    cut = workspace.artefacts("checkpoint", "distilled")
+    assert [artefact.status for artefact in cut] == ["interrupted"]
+    assert checkpoint.load(workspace.path(cut[0])).network.hidden_dim == 16
+    rest = distill(workspace, replace(config, resume=True))
+    assert rest.sha256 == whole.sha256
+    assert rest.status == "complete"
+
+
+def test_without_resume_it_starts_anew(workspace: Workspace) -> None:
+    whole = distill(workspace, replace(CONFIG, name="whole"))
+    with pytest.raises(Interrupted):
+        distill(workspace, CONFIG, stop=StopAfter(1))
+    result = distill(workspace, CONFIG)
+    assert result.sha256 == whole.sha256
+    assert result.metrics["epochs"] == 2
+    with pytest.raises(NotFound, match="no unfinished"):
+        distill(workspace, replace(CONFIG, resume=True))
+
+
+def test_nothing_to_resume_is_said(workspace: Workspace) -> None:
+    with pytest.raises(NotFound, match="no unfinished") as caught:
+        distill(workspace, replace(CONFIG, resume=True))
+    assert "without --resume" in caught.value.hint
+    assert not list((workspace.root / "checkpoints").rglob(".partial*"))
+
+
+def test_a_dataset_outside_the_workspace_will_do(workspace: Workspace, tmp_path: Path) -> None:
+    path = workspace.path(workspace.resolve("combined", "dataset"))
+    other = Workspace.create(tmp_path / "other")
+    result = distill(other, replace(CONFIG, dataset=str(path)))
+    assert result.dataset == str(path)
+    assert other.resolve(result.ref).parents == ()
+
+
+def test_what_is_missing_is_named(workspace: Workspace) -> None:
+    with pytest.raises(NotFound, match="nothing"):
+        distill(workspace, replace(CONFIG, dataset="nothing"))
+    with pytest.raises(ConfigurationError, match="belongs to domain 'tiny'"):
+        distill(workspace, replace(CONFIG, domain="duel"))
+    with pytest.raises(ConfigurationError, match="cannot be a name"):
+        distill(workspace, replace(CONFIG, name="../x"))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilldistill.domain import Domain
+from skilldistill.errors import NotFound
+from skilldistill.stages import references
+from skilldistill.stages.doctor import Check, DoctorResult, doctor
+from skilldistill.workspace.store import Workspace
+
+
+def by_name(result: DoctorResult) -> Mapping[str, Check]:
+    return {check.name: check for check in result.checks}
+
+
+def test_a_broken_library_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def broken(name: str, *args: Any) -> Any:
+        if name == "h5py":
+            raise ImportError("libhdf5.so: cannot open shared object file\nmore")
+        return real(name, *args)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    result = doctor()
+    found = by_name(result)["h5py"]
+    assert not result.ok
+    assert found.status == "error"
+    assert found.detail == "ImportError: libhdf5.so: cannot open shared object file"
+    assert "--force-reinstall h5py" in found.hint
+    assert by_name(result)["numpy"].status == "ok"
+
+
+def test_missing_experts_are_found_with_what_the_error_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(workspace: Workspace | None, domain: Domain) -> Any:
+        raise NotFound("no expert for skill 'x'", hint="run `train`")
+
+    monkeypatch.setattr(references, "find_experts", none)
+    found = by_name(doctor())["experts"]
+    assert (found.status, found.detail, found.hint) == (
+        "error",
+        "no expert for skill 'x'",
+        "run `train`",
+    )
+
+
+def test_the_domain_plays(tmp_path: Path) -> None:
+    found = by_name(doctor(Workspace.create(tmp_path)))
+    assert found["domain"].status == "ok"
+    assert found["domain"].detail.startswith("duel plays")
+    assert found["workspace"].detail == f"{tmp_path}: 0 artefacts"
+
+
+def test_a_nearly_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("skilldistill.stages.doctor")
+    monkeypatch.setattr(module, "MINIMUM_FREE", 1 << 62)
+    found = by_name(doctor())["disk"]
+    assert found.status == "warning"
+    assert "skilldistill gc" in found.hint

@@ -1,0 +1,116 @@
+"""``experts add`` publishes what the file does, or nothing at all."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from skilldistill import domain as domains
+from skilldistill.config import ExpertsAddConfig
+from skilldistill.errors import ConfigurationError, CorruptFile, SpaceMismatch, UnsupportedExpert
+from skilldistill.experts.network import Expert
+from skilldistill.stages.experts_add import experts_add
+from skilldistill.workspace.store import Workspace
+from tests.experts.bare_zoo import ZOO
+from tests.experts.hostile import HOSTILE
+from tests.experts.zoo import make_model, observations, save_zip
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setitem(domains._registered, "zoo", ZOO)
+    return Workspace.create(tmp_path / "workspace")
+
+
+def config(name: str, path: Path, **changes: object) -> ExpertsAddConfig:
+    return ExpertsAddConfig(**{"name": name, "path": str(path), "domain": "zoo", **changes})  # type: ignore[arg-type]
+
+
+def listing(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() else b""
+        for path in root.rglob("*")
+        if "lock" not in path.name
+    }
+
+
+def test_the_published_expert_plays_like_the_model(workspace: Workspace, tmp_path: Path) -> None:
+    model = make_model("aim")
+    model.save(tmp_path / "policy.zip")
+    result = experts_add(workspace, config("aim", tmp_path / "policy.zip"))
+    expert = Expert.load(Path(result.path))
+    played, _ = model.predict(observations("aim"), deterministic=True)
+    np.testing.assert_allclose(expert.distribution(observations("aim")).mean, played, atol=1e-5)
+    assert result.layers == (5, 64, 64, 2)
+    assert not result.trusted
+    artefact = workspace.resolve("expert:aim@1")
+    assert artefact.metrics["skill"] == "aim"
+    assert artefact.metrics["sha256"] == result.sha256 == expert.sha256
+
+
+def test_another_name_needs_the_skill(workspace: Workspace, tmp_path: Path) -> None:
+    path = save_zip(tmp_path, "aim")
+    with pytest.raises(ConfigurationError) as caught:
+        experts_add(workspace, config("sharp", path))
+    assert "--skill" in caught.value.hint
+    result = experts_add(workspace, config("sharp", path, skill="aim"))
+    assert result.ref == "expert:sharp@1"
+    assert Expert.load(Path(result.path)).name == "sharp"
+
+
+def test_an_expert_of_ours_can_be_added_from_its_folder(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    first = experts_add(workspace, config("aim", save_zip(tmp_path, "aim")))
+    again = experts_add(workspace, config("copy", Path(first.path), skill="aim"))
+    assert again.sha256 == first.sha256
+    with pytest.raises(ConfigurationError):
+        experts_add(workspace, config("click", Path(first.path)))
+
+
+def test_what_cannot_be_rebuilt_says_how_to_trust_it(workspace: Workspace, tmp_path: Path) -> None:
+    path = save_zip(tmp_path, "aim", policy_kwargs={"activation_fn": lambda: nn.LeakyReLU(0.3)})
+    before = listing(workspace.root)
+    with pytest.raises(UnsupportedExpert) as caught:
+        experts_add(workspace, config("aim", path))
+    assert "--trust-pickle" in caught.value.hint
+    assert listing(workspace.root) == before
+    assert experts_add(workspace, config("aim", path, trust_pickle=True)).trusted
+
+
+def test_a_policy_for_other_spaces_is_not_offered_to_trust(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(SpaceMismatch) as caught:
+        experts_add(workspace, config("click", save_zip(tmp_path, "aim")))
+    assert "--trust-pickle" not in caught.value.hint
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_hostile_files_leave_the_workspace_as_it_was(
+    trust: bool, workspace: Workspace, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(save_zip(tmp_path, "aim")) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    canary = tmp_path / "canary"
+    before = listing(workspace.root)
+    kinds = [
+        "pickle_within_policy",
+        "path_traversal",
+        "truncated",
+        "nan_weights",
+        "absolute_member",
+    ]
+    for kind in kinds:
+        path = tmp_path / f"{kind}.zip"
+        HOSTILE[kind](path, members, canary)
+        with pytest.raises(CorruptFile) as caught:
+            experts_add(workspace, config("aim", path, trust_pickle=trust))
+        assert caught.value.exit_code == 3
+        assert listing(workspace.root) == before
+    assert not canary.exists()
+    assert not (tmp_path / "escaped").exists()

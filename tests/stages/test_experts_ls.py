@@ -1,0 +1,65 @@
+"""``experts ls`` tells which expert each skill uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from skilldistill import domain as domains
+from skilldistill.config import ExpertsAddConfig, ExpertsLsConfig
+from skilldistill.experts.sb3_zip import read_zip
+from skilldistill.stages.experts_add import experts_add
+from skilldistill.stages.experts_ls import experts_ls
+from skilldistill.workspace.store import Workspace
+from tests.experts.bare_zoo import ZOO
+from tests.experts.zoo import save_zip
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    shipped = tmp_path / "shipped"
+    for skill in ("aim", "move"):
+        (shipped / skill).mkdir(parents=True)
+        path = save_zip(tmp_path, skill, name=f"{skill}.zip")
+        read_zip(path, ZOO.skill(skill), ZOO).save(shipped / skill)
+    monkeypatch.setitem(domains._registered, "zoo", replace(ZOO, shipped_experts=shipped))
+    return Workspace.create(tmp_path / "workspace")
+
+
+def test_without_own_experts_the_shipped_ones_are_used(workspace: Workspace) -> None:
+    for place in (workspace, None):
+        listed = experts_ls(place, ExpertsLsConfig(domain="zoo")).experts
+        assert [(entry.ref, entry.used) for entry in listed] == [
+            ("shipped:move", True),
+            ("shipped:aim", True),
+        ]
+
+
+def test_the_latest_own_expert_goes_before_the_shipped_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for name in ("aim", "sharp"):
+        experts_add(
+            workspace,
+            ExpertsAddConfig(name=name, path=str(tmp_path / "aim.zip"), domain="zoo", skill="aim"),
+        )
+    listed = experts_ls(workspace, ExpertsLsConfig(domain="zoo")).experts
+    assert [(entry.ref, entry.used) for entry in listed] == [
+        ("shipped:move", True),
+        ("expert:sharp@1", True),
+        ("expert:aim@1", False),
+        ("shipped:aim", False),
+    ]
+    assert listed[1].layers == (5, 64, 64, 2)
+
+
+def test_a_damaged_expert_is_listed_as_such(workspace: Workspace, tmp_path: Path) -> None:
+    result = experts_add(
+        workspace, ExpertsAddConfig(name="aim", path=str(tmp_path / "aim.zip"), domain="zoo")
+    )
+    (Path(result.path) / "expert.json").write_text("{}")
+    damaged = experts_ls(workspace, ExpertsLsConfig(domain="zoo")).experts[1]
+    assert (damaged.status, damaged.used) == ("damaged", False)
+    assert "expert.json" in damaged.problem

@@ -1,0 +1,134 @@
+"""The stage: from a checkpoint in a workspace to a better one, whole or resumable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from skilldistill.config import FinetuneConfig
+from skilldistill.domain import find
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.policy import checkpoint
+from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.policy.player import NetworkPolicy
+from skilldistill.stages.finetune import FinetuneResult, finetune
+from skilldistill.workspace.store import Workspace
+from tests.learning import half_trained
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace.create(tmp_path / "workspace")
+    add(made, "distilled", half_trained.network())
+    return made
+
+
+def add(workspace: Workspace, name: str, network: DistilledPolicyNetwork) -> None:
+    with workspace.draft("checkpoint", name) as draft:
+        checkpoint.save(draft.path, network)
+        draft.commit(command="test", config={}, seed=0)
+
+
+def settings(**changes: Any) -> FinetuneConfig:
+    small: dict[str, Any] = {
+        "domain": "tiny",
+        "device": "cpu",
+        "timesteps": 1024,
+        "n_steps": 64,
+        "batch_size": 128,
+        "n_epochs": 2,
+        "warmup_fraction": 0.25,
+        "guard_every": 2,
+        "guard_episodes": 8,
+    }
+    return FinetuneConfig(**{**small, **changes})
+
+
+def test_it_publishes_policy_zip_and_journal(workspace: Workspace) -> None:
+    heard: list[float] = []
+    result = finetune(
+        workspace, settings(), progress=lambda report: heard.append(report.done), command="typed"
+    )
+    artefact = workspace.resolve("finetuned", "checkpoint")
+    assert isinstance(result, FinetuneResult)
+    assert (result.ref, result.id) == ("checkpoint:finetuned@1", artefact.id)
+    assert artefact.parents == (workspace.resolve("distilled").id,)
+    assert (artefact.command, artefact.status) == ("typed", "complete")
+    assert set(artefact.metrics["before"]) == {"both", "steer", "ring"}
+    assert artefact.metrics["collapse_depth"] >= 0
+    folder = workspace.path(artefact)
+    assert {file.name for file in folder.iterdir()} == {
+        "policy.safetensors", "policy.json", "ppo.zip", "metrics.jsonl",
+    }  # fmt: skip
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds[0] == "baseline"
+    assert kinds.count("rollout") == 4
+    assert heard == [256, 512, 768, 1024]
+    assert not list((workspace.root / "checkpoints" / "finetuned").glob(".partial*"))
+    observations = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
+    loaded = checkpoint.load(folder).network
+    played, _ = PPO.load(folder / "ppo.zip", device="cpu").predict(observations, deterministic=True)
+    np.testing.assert_allclose(played, NetworkPolicy(loaded).predict(observations), atol=1e-6)
+    json.dumps(result.metrics)
+
+
+@pytest.mark.parametrize("signum", [2, 15])
+def test_a_signal_leaves_a_policy_and_the_same_command_goes_on(
+    workspace: Workspace, tmp_path: Path, signum: int
+) -> None:
+    whole = finetune(workspace, settings())
+    asked = iter(range(100_000))
+    with pytest.raises(Interrupted, match="stopped after") as caught:
+        finetune(workspace, settings(), stop=lambda: signum * (next(asked) > 150))
+    assert caught.value.exit_code == 128 + signum
+    cut = workspace.resolve("finetuned@2", "checkpoint")
+    assert cut.status == "interrupted"
+    assert (workspace.path(cut) / "training_state").exists()
+    assert workspace.resolve("finetuned").version == 1, "an interrupted one is never the latest"
+    resumed = finetune(workspace, settings(resume=True))
+    first, second = (checkpoint.load(Path(r.path)).network for r in (whole, resumed))
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+    with pytest.raises(NotFound, match="nothing to resume"):
+        finetune(workspace, settings(resume=True))
+
+
+def test_without_resume_an_unfinished_run_is_put_away(workspace: Workspace) -> None:
+    asked = iter(range(100_000))
+    with pytest.raises(Interrupted):
+        finetune(workspace, settings(), stop=lambda: 2 * (next(asked) > 150))
+    result = finetune(workspace, settings())
+    assert result.metrics["steps"] == 1024
+    with pytest.raises(NotFound, match="nothing to resume"):
+        finetune(workspace, settings(resume=True))
+
+
+def test_another_policy_can_be_the_opponent_and_is_a_parent(workspace: Workspace) -> None:
+    add(workspace, "rival", half_trained.network(100))
+    result = finetune(workspace, settings(opponent="rival", timesteps=256))
+    ids = [workspace.resolve(name).id for name in ("distilled", "rival")]
+    assert list(workspace.resolve("finetuned").parents) == ids
+    assert result.opponent == "rival"
+    with pytest.raises(NotFound):
+        finetune(workspace, settings(opponent="nobody"))
+
+
+@pytest.mark.parametrize("opponent", ["self", "mix"])
+def test_self_play_and_the_mix_need_no_names(workspace: Workspace, opponent: str) -> None:
+    result = finetune(workspace, settings(opponent=opponent, timesteps=512))
+    assert (result.metrics["elo"] is not None) == (opponent == "self")
+
+
+def test_wrong_starts_are_refused(workspace: Workspace) -> None:
+    with pytest.raises(NotFound):
+        finetune(workspace, settings(start="nothing"))
+    add(workspace, "fighter", DistilledPolicyNetwork.for_domain(find("duel"), 16))
+    with pytest.raises(ConfigurationError, match="plays in domain 'duel'"):
+        finetune(workspace, settings(start="fighter"))

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skilldistill import domain as domains
+from skilldistill.domain import Domain, Policy
+from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
+from skilldistill.evaluation.rollout import RandomPolicy, play
+from skilldistill.stages.references import (
+    find_experts,
+    load_opponent,
+    load_policy,
+    resolve_policy,
+)
+from skilldistill.workspace.store import Workspace
+from tests import tiny
+from tests.tiny_workspace import add_checkpoint, add_expert, add_experts, ring, ship, steer
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SKILLDISTILL_WORKSPACE", raising=False)
+    return Workspace.create(tmp_path / "workspace")
+
+
+@pytest.fixture
+def shipping(tmp_path: Path) -> Iterator[Domain]:
+    """The tiny domain with experts that ship with it, and scripted opponents."""
+    domain = dataclasses.replace(
+        tiny.DOMAIN,
+        shipped_experts=ship(tmp_path / "shipped"),
+        opponents=("lazy",),
+        scripted=lambda name: RandomPolicy(tiny.DOMAIN),
+    )
+    domains.register(domain)
+    yield domain
+    domains.register(tiny.DOMAIN)
+
+
+def score(policy: Policy, task: str = "both") -> float:
+    rollout = play(tiny.DOMAIN, task, policy, episodes=32, seed=0)
+    return float(rollout.metrics["score"].mean())
+
+
+# ------------------------------------------------------------------ policies
+
+
+def test_random_and_composite_need_no_workspace(shipping: Domain) -> None:
+    chance = load_policy("random", domain="tiny")
+    together = load_policy("composite", domain="tiny")
+    assert score(together) > 0.8 > score(chance)
+
+
+def test_composite_plays_the_workspaces_experts(workspace: Workspace, shipping: Domain) -> None:
+    made = add_experts(workspace)
+    found = resolve_policy("composite", workspace, shipping)
+    assert found.parents == (made["steer"].id, made["ring"].id)
+    assert found.experts == {"steer": "expert:steer@1", "ring": "expert:ring@1"}
+
+
+def test_composite_says_which_experts_were_shipped(shipping: Domain) -> None:
+    found = resolve_policy("composite", None, shipping)
+    assert found.experts == {"steer": "shipped:steer", "ring": "shipped:ring"}
+    assert found.parents == ()
+
+
+def test_a_name_is_the_latest_checkpoint_and_a_version_is_exact(workspace: Workspace) -> None:
+    first, second = (add_checkpoint(workspace, seed=seed) for seed in (1, 2))
+    for ref, artefact in (
+        ("distilled", second),
+        ("distilled@1", first),
+        ("checkpoint:distilled", second),
+        ("checkpoint:distilled@1", first),
+        (first.id, first),
+    ):
+        found = resolve_policy(ref, workspace, tiny.DOMAIN)
+        assert found.artefact == artefact.id
+        assert found.ref == artefact.ref
+        assert found.label == "distilled"
+        assert found.kind == "checkpoint"
+    one = load_policy("distilled@1", workspace)
+    two = load_policy("distilled@2", workspace)
+    arenas = tiny.TinyArenas("both", 4, seed=0)
+    assert not np.array_equal(one.act(arenas), two.act(arenas))
+
+
+def test_the_workspace_is_found_from_the_current_directory(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    assert score(load_policy("distilled")) >= 0
+
+
+def test_a_folder_or_a_file_in_it_is_its_checkpoint(workspace: Workspace) -> None:
+    artefact = add_checkpoint(workspace)
+    folder = workspace.path(artefact)
+    for path in (folder, folder / "policy.json", str(folder)):
+        assert resolve_policy(path, workspace).artefact == artefact.id
+    elsewhere = folder.rename(workspace.root.parent / "elsewhere")
+    found = resolve_policy(elsewhere)
+    assert found.artefact is None
+    assert found.label == "elsewhere"
+
+
+def test_a_zip_plays_only_beside_its_checkpoint(workspace: Workspace, tmp_path: Path) -> None:
+    folder = workspace.path(add_checkpoint(workspace))
+    (folder / "ppo.zip").write_bytes(b"PK")
+    assert resolve_policy(folder / "ppo.zip", workspace).kind == "checkpoint"
+    alone = tmp_path / "ppo.zip"
+    alone.write_bytes(b"PK")
+    with pytest.raises(ConfigurationError, match=r"no policy\.json beside it") as caught:
+        load_policy(alone)
+    assert "skilldistill experts add" in caught.value.hint
+
+
+def test_an_expert_plays_its_own_head_only(workspace: Workspace) -> None:
+    add_expert(workspace, steer())
+    found = resolve_policy("expert:steer", workspace, tiny.DOMAIN)
+    assert (found.kind, found.skill, found.label) == ("expert", "steer", "steer")
+    assert score(found.policy, "steer") > 0.8
+    arenas = tiny.TinyArenas("both", 8, seed=0)
+    actions = found.policy.act(arenas)
+    assert (actions[:, 0] == 0).all()
+    assert (actions[:, 1] != 0).any()
+
+
+def test_a_checkpoint_goes_before_an_expert_of_the_same_name(workspace: Workspace) -> None:
+    add_expert(workspace, steer(), name="twin")
+    assert resolve_policy("twin", workspace).kind == "expert"
+    add_checkpoint(workspace, "twin")
+    assert resolve_policy("twin", workspace).kind == "checkpoint"
+    assert resolve_policy("expert:twin", workspace).kind == "expert"
+
+
+def test_expert_references_fall_back_on_the_shipped_ones(
+    workspace: Workspace, shipping: Domain
+) -> None:
+    for ref in ("expert:steer", "steer", "shipped:steer"):
+        assert resolve_policy(ref, workspace, shipping).ref == "shipped:steer"
+    add_expert(workspace, steer())
+    assert resolve_policy("steer", workspace, shipping).ref == "expert:steer@1"
+    assert resolve_policy("shipped:steer", workspace, shipping).ref == "shipped:steer"
+
+
+def test_scripts_play_where_the_domain_offers_them(shipping: Domain) -> None:
+    found = resolve_policy("lazy", None, shipping)
+    assert found.kind == "scripted"
+    assert score(found.policy) >= 0
+
+
+def test_sampled_play_differs_from_the_likeliest(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    likely = load_policy("distilled", workspace)
+    sampled = load_policy("distilled", workspace, deterministic=False)
+    arenas = tiny.TinyArenas("both", 64, seed=0)
+    arenas.start(np.arange(64))
+    assert not np.array_equal(likely.act(arenas), sampled.act(arenas))
+    assert np.array_equal(sampled.act(arenas), sampled.act(arenas))
+
+
+def test_an_unknown_name_names_near_ones_and_the_next_command(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    with pytest.raises(NotFound, match="no policy 'distiled'") as caught:
+        load_policy("distiled", workspace, tiny.DOMAIN)
+    assert "did you mean 'distilled'" in caught.value.hint
+    assert "`skilldistill ls`" in caught.value.hint
+
+
+def test_without_a_workspace_the_error_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SKILLDISTILL_WORKSPACE", raising=False)
+    with pytest.raises(NotFound, match="there is no workspace here") as caught:
+        load_policy("mine", domain=tiny.DOMAIN)
+    assert "`skilldistill distill` makes a policy" in caught.value.hint
+
+
+def test_a_missing_version_is_not_replaced_by_something_else(
+    workspace: Workspace, shipping: Domain
+) -> None:
+    add_expert(workspace, steer())
+    with pytest.raises(NotFound):
+        load_policy("steer@7", workspace, shipping)
+
+
+def test_a_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"neither policy\.json nor expert\.json"):
+        load_policy(tmp_path, domain=tiny.DOMAIN)
+
+
+def test_a_policy_of_another_domain_is_refused(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    other = dataclasses.replace(tiny.DOMAIN, name="other")
+    with pytest.raises(ConfigurationError, match="plays in domain 'tiny', not in 'other'"):
+        load_policy("distilled", workspace, other)
+
+
+def test_no_shipped_expert_is_said_plainly() -> None:
+    with pytest.raises(NotFound, match="ships no expert for skill 'steer'"):
+        load_policy("shipped:steer", domain=tiny.DOMAIN)
+
+
+# ------------------------------------------------------------------ opponents
+
+
+def test_opponents_are_names_policies_or_the_default(
+    workspace: Workspace, shipping: Domain
+) -> None:
+    artefact = add_checkpoint(workspace)
+    assert load_opponent("", workspace, shipping) == (None, ())
+    assert load_opponent("lazy", workspace, shipping) == ("lazy", ())
+    policy, parents = load_opponent("distilled", workspace, shipping)
+    assert hasattr(policy, "act")
+    assert parents == (artefact.id,)
+
+
+# ------------------------------------------------------------------ experts
+
+
+def test_the_latest_complete_expert_of_a_skill_is_taken(workspace: Workspace) -> None:
+    add_expert(workspace, steer(1.0), name="old")
+    good = add_expert(workspace, steer(2.0), name="mine")
+    add_expert(workspace, steer(0.5), name="mine", status="interrupted")
+    bells = add_expert(workspace, ring())
+    found = find_experts(workspace, tiny.DOMAIN)
+    assert found["steer"].artefact == good.id
+    assert found["steer"].ref == "expert:mine@1"
+    assert found["ring"].artefact == bells.id
+    assert not found["ring"].shipped
+
+
+def test_shipped_experts_fill_the_gaps(workspace: Workspace, shipping: Domain) -> None:
+    add_expert(workspace, steer())
+    found = find_experts(workspace, shipping)
+    assert not found["steer"].shipped
+    assert found["ring"].shipped
+    assert found["ring"].ref == "shipped:ring"
+    assert found["ring"].artefact is None
+
+
+def test_an_override_goes_before_the_latest(workspace: Workspace, shipping: Domain) -> None:
+    add_expert(workspace, steer(1.0), name="old")
+    add_expert(workspace, steer())
+    folder = shipping.shipped_experts
+    assert folder is not None
+    for override, ref in (
+        ("old", "expert:old@1"),
+        ("expert:old@1", "expert:old@1"),
+        ("shipped:steer", "shipped:steer"),
+        (str(folder / "steer"), str(folder / "steer")),
+    ):
+        found = find_experts(workspace, shipping, {"steer": override})
+        assert found["steer"].ref == ref
+
+
+def test_a_skill_without_expert_names_the_next_command(workspace: Workspace) -> None:
+    add_expert(workspace, steer())
+    with pytest.raises(NotFound, match="no expert for skill 'ring'") as caught:
+        find_experts(workspace, tiny.DOMAIN)
+    assert "`skilldistill train --skill ring`" in caught.value.hint
+    assert set(find_experts(workspace, tiny.DOMAIN, skills=["steer"])) == {"steer"}
+
+
+def test_an_override_of_another_skill_is_refused(workspace: Workspace) -> None:
+    add_experts(workspace)
+    with pytest.raises(ConfigurationError, match="is an expert for 'ring'"):
+        find_experts(workspace, tiny.DOMAIN, {"steer": "ring"})
+
+
+def test_an_override_that_is_not_there_is_not_replaced(workspace: Workspace) -> None:
+    add_experts(workspace)
+    with pytest.raises(NotFound, match="no expert 'mine'") as caught:
+        find_experts(workspace, tiny.DOMAIN, {"steer": "mine"})
+    assert "`skilldistill experts ls`" in caught.value.hint
+
+
+def test_a_damaged_expert_is_not_passed_over(workspace: Workspace, shipping: Domain) -> None:
+    artefact = add_expert(workspace, steer())
+    (workspace.path(artefact) / "expert.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CorruptFile):
+        find_experts(workspace, shipping)

@@ -1,0 +1,175 @@
+"""Training learns, keeps the best, publishes what it made, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skilldistill import domain as domains
+from skilldistill.config import TrainConfig
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.evaluation.rollout import RandomPolicy, play
+from skilldistill.experts.composite import CompositePolicy
+from skilldistill.experts.network import Expert
+from skilldistill.progress import Progress
+from skilldistill.stages.train import TrainResult, train
+from skilldistill.workspace.store import Workspace
+from tests.tiny import DOMAIN, TinyArenas, TinyVectorEnv
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.create(tmp_path / "workspace")
+
+
+def config(skill: str = "steer", **changes: Any) -> TrainConfig:
+    settings = {"evaluations": 3, "eval_episodes": 32, "domain": "tiny", "skill": skill}
+    return TrainConfig(**{**settings, **changes})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skill", DOMAIN.skill_names)
+def test_learns_far_more_than_chance(skill: str, workspace: Workspace) -> None:
+    reports: list[Progress] = []
+    result = train(workspace, config(skill), progress=reports.append)
+    expert = Expert.load(Path(result.path))
+    policy = CompositePolicy(DOMAIN, {skill: expert})
+    learnt = play(DOMAIN, skill, policy, episodes=256, seed=77).metrics["score"].mean()
+    chance = (
+        play(DOMAIN, skill, RandomPolicy(DOMAIN), episodes=256, seed=77).metrics["score"].mean()
+    )
+    assert learnt > chance + 0.2
+    figure = result.metrics["score"]
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low <= learnt + 0.05
+    assert figure.high >= learnt - 0.05
+    assert "score" in reports[-1].values
+    assert reports[-1].done == reports[-1].total == 6000
+
+
+def test_publishes_expert_curve_picture_and_figures(workspace: Workspace) -> None:
+    pytest.importorskip("matplotlib")
+    result = train(workspace, config(timesteps=3000), command="skilldistill train --skill steer")
+    folder = Path(result.path)
+    assert {path.name for path in folder.iterdir()} == {
+        "expert.safetensors",
+        "expert.json",
+        "learning_curve.png",
+    }
+    artefact = workspace.resolve("expert:steer")
+    assert artefact.id == result.id
+    assert artefact.status == "complete"
+    assert artefact.command == "skilldistill train --skill steer"
+    assert artefact.metrics["sha256"] == result.sha256 == Expert.load(folder).sha256
+    assert len(artefact.metrics["curve"]) == 3
+    assert set(artefact.metrics["intervals"]["score"]) == {"mean", "low", "high", "n"}
+    card = json.loads((folder / "expert.json").read_text())
+    assert card["source"]["settings"]["ppo"]["gamma"] == 0.8
+    assert card["source"]["versions"]["torch"]
+    assert not list((workspace.root / "experts" / "steer").glob(".partial*"))
+
+
+def test_the_same_command_gives_the_same_expert(tmp_path: Path) -> None:
+    first, second = (
+        train(Workspace.create(tmp_path / name), config(timesteps=1500)) for name in "ab"
+    )
+    assert first.sha256 == second.sha256
+    assert first.curve == second.curve
+    other = train(Workspace.create(tmp_path / "c"), config(timesteps=1500, seed=1))
+    assert other.sha256 != first.sha256
+
+
+def stop_after(checks: int) -> Callable[[], int]:
+    count = 0
+
+    def stop() -> int:
+        nonlocal count
+        count += 1
+        return 15 if count > checks else 0
+
+    return stop
+
+
+class StatefulEnv(TinyVectorEnv):
+    """The tiny environment, able to give and take its state."""
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        arenas = self.arenas
+        return {
+            "seed": np.array(arenas.seed),
+            **{name: getattr(arenas, name).copy() for name in ("episodes", "tick", "x", "good")},
+        }
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self.arenas = TinyArenas(self.task, self.num_envs, seed=int(state["seed"]))
+        for name in ("episodes", "tick", "x", "good"):
+            setattr(self.arenas, name, state[name].copy())
+
+
+@pytest.fixture
+def stateful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(domains._registered, "tiny", replace(DOMAIN, make_vector_env=StatefulEnv))
+
+
+def interrupt_then_resume(workspace: Workspace, checks: int) -> TrainResult:
+    with pytest.raises(Interrupted) as caught:
+        train(workspace, config(timesteps=6000), stop=stop_after(checks))
+    assert caught.value.exit_code == 143
+    assert "--resume" in caught.value.hint
+    return train(workspace, config(timesteps=6000, resume=True))
+
+
+@pytest.mark.slow
+def test_resuming_is_exact_where_arenas_give_their_state(stateful: None, tmp_path: Path) -> None:
+    whole = train(Workspace.create(tmp_path / "whole"), config(timesteps=6000))
+    split = interrupt_then_resume(Workspace.create(tmp_path / "split"), checks=200)
+    assert split.sha256 == whole.sha256
+    assert split.curve == whole.curve
+
+
+def test_resuming_goes_on_from_the_weights_in_any_case(workspace: Workspace) -> None:
+    result = interrupt_then_resume(workspace, checks=200)
+    versions = workspace.artefacts("expert")
+    assert [version.status for version in versions] == ["interrupted", "complete"]
+    assert versions[0].metrics["timesteps"] < 6000 <= result.timesteps
+    assert list(result.curve[:1]) == versions[0].metrics["curve"][:1]
+
+
+def test_an_interruption_before_the_first_scoring_publishes_nothing(workspace: Workspace) -> None:
+    with pytest.raises(Interrupted):
+        train(workspace, config(), stop=stop_after(3))
+    assert workspace.artefacts("expert") == []
+
+
+def test_nothing_to_resume_says_so(workspace: Workspace) -> None:
+    with pytest.raises(NotFound, match="no unfinished training") as caught:
+        train(workspace, config(resume=True))
+    assert "without --resume" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"skill": ""}, "no skill"), ({"skill": "stear"}, "stear"), ({"name": "a/b"}, "a/b")],
+)
+def test_what_cannot_be_trained_is_refused(
+    changes: dict[str, Any], word: str, workspace: Workspace
+) -> None:
+    with pytest.raises(ConfigurationError, match=word):
+        train(workspace, replace(config(), **changes))
+
+
+@pytest.mark.parametrize("training", [{"gama": 0.9}, {"schedule": "cosine"}, {"hidden": (0,)}])
+def test_settings_nobody_understands_are_refused(
+    training: dict[str, Any], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skills = tuple(replace(skill, training=training) for skill in DOMAIN.skills)
+    monkeypatch.setitem(domains._registered, "tiny", replace(DOMAIN, skills=skills))
+    with pytest.raises(ConfigurationError):
+        train(workspace, config())
