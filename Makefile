@@ -34,8 +34,9 @@ demo: $(STAMP)
 	@rm -rf $(DEMO)
 	$(BIN)/skilldistill --workspace $(DEMO) run --preset quick --yes
 
+# One thread per worker: two workers' threads would wait for one another.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

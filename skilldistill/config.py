@@ -190,7 +190,7 @@ class FinetuneConfig(BaseConfig):
         0.05, "share of the timesteps over which the actor's learning rate rises", low=0.0, high=1.0
     )
     kl_coef: float = option(1.0, "initial weight of the KL to the distilled policy", low=0.0)
-    kl_floor: float = option(0.01, "weight at which its decay stops", low=0.0)
+    kl_floor: float = option(0.05, "weight at which its decay stops", low=0.0)
     kl_decay: float = option(
         0.5, "share of the timesteps over which it decays to that", low=0.0, high=1.0
     )

@@ -24,7 +24,7 @@ from skilldistill.config import (
     RunConfig,
 )
 from skilldistill.domain import Domain
-from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport, Score
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages import references

@@ -1,0 +1,164 @@
+"""The scripted fighters: what they are described to do, and how they fare against one another."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from skilldistill.duel.arenas import DuelArenas, ScriptPolicy
+from skilldistill.duel.declare import DOMAIN, scripted
+from tests.duel.making import Puppet, action
+
+
+def fights(first: str, second: str, episodes: int, seed: int) -> dict[str, np.ndarray]:
+    arenas = DuelArenas("combined", episodes, seed=seed, opponent=second)
+    policy = ScriptPolicy(first)
+    while arenas.active.any():
+        arenas.step(policy.act(arenas.view))
+    return dict(arenas.metrics())
+
+
+def wilson(wins: float, decided: float) -> tuple[float, float]:
+    """95 % interval of a share."""
+    z = 1.959964
+    share, spread = wins / decided, z * z / decided
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / decided + spread / (4 * decided)) / (1 + spread)
+    return centre - half, centre + half
+
+
+def test_chaser_against_chaser_is_even_over_1000_fights() -> None:
+    found = fights("chaser", "chaser", 1000, seed=0)
+    wins, losses = found["win"].sum(), found["loss"].sum()
+    assert wins + losses > 300
+    low, high = wilson(wins, wins + losses)
+    assert low <= 0.5 <= high, (wins, losses)
+    assert found["dealt"].mean() == pytest.approx(found["taken"].mean(), rel=0.03)
+
+
+def test_strafer_beats_chaser_in_more_than_60_percent_of_decided_fights() -> None:
+    found = fights("strafer", "chaser", 1000, seed=1)
+    wins, losses = found["win"].sum(), found["loss"].sum()
+    assert wins + losses > 300
+    assert wins / (wins + losses) > 0.6, (wins, losses)
+
+
+def test_the_strafer_wins_from_the_other_seat_too() -> None:
+    found = fights("chaser", "strafer", 500, seed=2)
+    wins, losses = found["win"].sum(), found["loss"].sum()
+    assert losses / (wins + losses) > 0.6, (wins, losses)
+
+
+@pytest.mark.parametrize("name", ["still", "wander"])
+def test_peaceful_opponents_never_hit(name: str) -> None:
+    found = fights("chaser", name, 50, seed=3)
+    assert (found["taken"] == 0).all()
+    assert found["dealt"].mean() > 5
+
+
+def test_still_stands_still() -> None:
+    arenas = DuelArenas("combined", 5, seed=0, opponent="still")
+    position, yaw = arenas.state.position[:, 1].copy(), arenas.state.yaw[:, 1].copy()
+    for _ in range(100):
+        arenas.step(np.zeros((5, 9), dtype=np.float32))
+    assert (arenas.state.position[:, 1] == position).all()
+    assert (arenas.state.yaw[:, 1] == yaw).all()
+
+
+def test_wander_walks_about() -> None:
+    arenas = DuelArenas("combined", 40, seed=0, opponent="wander")
+    headings = []
+    for _ in range(300):
+        arenas.step(np.zeros((40, 9), dtype=np.float32))
+        headings.append(arenas.state.yaw[:, 1].copy())
+    moved = np.linalg.norm(arenas.state.position[:, 1], axis=-1)
+    assert np.median(moved) > 3
+    assert (np.ptp(headings, axis=0) > 1).mean() > 0.9
+
+
+def test_the_chaser_comes_sprinting_turns_smoothly_and_clicks_six_times_a_second() -> None:
+    arenas = DuelArenas("combined", 64, seed=5, opponent="chaser")
+    arenas.state.position[:, 1] = [0, 0, 8]
+    arenas.state.position[:, 0] = 0
+    clicks, sprinted, turns = 0, 0, []
+    for tick in range(400):
+        yaw = arenas.state.yaw[:, 1].copy()
+        arenas.state.position[:, 0] = 0  # stands as if nailed down, and cannot be killed
+        arenas.state.health[:, 0] = 20
+        arenas.step(np.zeros((64, 9), dtype=np.float32))
+        clicks += int(arenas.state.fighters["click"][:, 1].sum())
+        if tick < 10:
+            sprinted += int(arenas.state.sprinting[:, 1].sum())
+        turns.append(np.abs(np.angle(np.exp(1j * (arenas.state.yaw[:, 1] - yaw)))))
+    assert clicks / 64 == pytest.approx(6 * 400 / 20, abs=1)
+    assert sprinted > 0.9 * 64 * 10
+    assert np.max(turns) < 0.35  # far below the 36° that the rules allow
+    distance = np.linalg.norm(arenas.state.position[:, 1], axis=-1)
+    assert np.median(distance) < 4.5
+    assert np.median(arenas.episodes["taken"]) > 10
+
+
+def test_the_strafer_keeps_its_distance_circles_and_clicks_only_when_aimed() -> None:
+    arenas = DuelArenas("combined", 64, seed=5, opponent="strafer")
+    distances, bearings = [], []
+    for _ in range(300):
+        arenas.state.position[:, 0] = 0
+        arenas.state.health[:, 0] = 20
+        arenas.step(np.zeros((64, 9), dtype=np.float32))
+        offset = arenas.state.position[:, 1]
+        distances.append(np.hypot(offset[:, 0], offset[:, 2]))
+        bearings.append(np.arctan2(offset[:, 0], offset[:, 2]))
+    settled = np.array(distances[100:])
+    assert 2.0 < np.median(settled) < 3.8
+    assert np.quantile(settled, 0.05) > 1.3
+    travelled = np.abs(np.diff(np.unwrap(bearings, axis=0), axis=0)).sum(axis=0)
+    assert np.median(travelled) > 2
+    found = arenas.metrics()
+    clicked = arenas.state.fighters["click"][:, 1].sum()
+    assert clicked <= 64
+    assert np.median(found["taken"]) > 10
+
+
+def test_the_strafers_clicks_all_land() -> None:
+    found = fights("strafer", "wander", 100, seed=4)
+    assert np.nanmean(found["precision"]) > 0.9
+
+
+def test_scripts_take_either_seat() -> None:
+    """The policy and the built-in opponent of a name decide alike, given the same key."""
+    for name in DOMAIN.opponents:
+        policy = scripted(name)
+        arenas = DuelArenas("combined", 30, seed=6, opponent=policy)
+        built_in = DuelArenas("combined", 30, seed=6, opponent=name)
+        still = np.zeros((30, 9), dtype=np.float32)
+        for _ in range(60):
+            arenas.step(still)
+            built_in.step(still)
+        # Turns pass through float32 actions on the way to a policy's fighter.
+        assert arenas.state.position == pytest.approx(built_in.state.position, abs=1e-3)
+
+
+def test_mix_draws_among_those_that_fight() -> None:
+    arenas = DuelArenas("combined", 400, seed=0, opponent="mix")
+    kinds, counts = np.unique(arenas.episodes["opponent"], return_counts=True)
+    assert len(kinds) == len(DOMAIN.sparring) == 2
+    assert counts.min() > 150
+
+
+def test_the_practice_opponent_hits_back() -> None:
+    for task in ("movement", "clicking"):
+        arenas = DuelArenas(task, 100, seed=0)
+        stand = np.zeros((100, 9), dtype=np.float32)
+        while arenas.active.any():
+            arenas.step(stand)
+        assert (arenas.episodes["taken"] > 0).mean() > 0.2, task
+
+
+def test_policies_can_fight_each_other() -> None:
+    rival = Puppet(np.tile(action(w=1), (4, 1)))
+    arenas = DuelArenas("combined", 4, seed=0, opponent=rival)
+    before = arenas.state.position[:, 1].copy()
+    arenas.step(np.zeros((4, 9), dtype=np.float32))
+    assert (arenas.state.position[:, 1] != before).any(axis=1).all()
