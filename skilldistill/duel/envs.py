@@ -6,6 +6,7 @@ point build these. The single environment is a batch of one, so there is one cop
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium
@@ -20,7 +21,10 @@ from skilldistill.duel.arenas import ACTION_HIGH, ACTION_LOW, DuelArenas, check_
 from skilldistill.duel.declare import DOMAIN
 from skilldistill.errors import ActionError, ConfigurationError
 
-RENDER_MODES = ["rgb_array", "human"]
+RENDER_MODES = ("rgb_array", "human")
+OFFERED_MODES = [mode for mode in RENDER_MODES if mode != "human" or find_spec("pygame")]
+"""What Gymnasium may ask for: its checker opens every mode on the list, and a window needs
+pygame."""
 COMBINED = DOMAIN.combined
 
 
@@ -77,7 +81,7 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             )
         self.metadata = {
             "autoreset_mode": AutoresetMode.SAME_STEP,
-            "render_modes": RENDER_MODES,
+            "render_modes": OFFERED_MODES,
             "render_fps": 20,
         }
         self.render_mode = render_mode
@@ -205,7 +209,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
     ``metrics`` when the episode is over.
     """
 
-    metadata = {"render_modes": RENDER_MODES, "render_fps": 20}  # noqa: RUF012
+    metadata = {"render_modes": OFFERED_MODES, "render_fps": 20}  # noqa: RUF012
 
     def __init__(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -58,8 +60,25 @@ def test_spaces_are_those_of_the_design(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_gymnasium_finds_nothing_to_complain_about(task: str) -> None:
+def test_gymnasium_finds_nothing_to_complain_about(
+    task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # the checker opens a window where it can
     check_env(gymnasium.make(IDS[task], render_mode="rgb_array").unwrapped)
+
+
+def test_nor_does_it_where_no_window_can_be_opened() -> None:
+    code = """
+import sys
+sys.modules["pygame"] = None  # as if it were not installed
+import gymnasium
+from gymnasium.utils.env_checker import check_env
+import skilldistill
+env = gymnasium.make("skilldistill/Aiming-v0").unwrapped
+assert env.metadata["render_modes"] == ["rgb_array"]
+check_env(env)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("task", TASKS)
