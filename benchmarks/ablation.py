@@ -26,6 +26,7 @@ from skilldistill.config import CollectConfig, DistillConfig, MergeConfig
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import NotFound
 from skilldistill.evaluation.rollout import RandomPolicy, play
+from skilldistill.evaluation.statistics import iqm
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
@@ -69,7 +70,8 @@ def scores(domain: Domain, policy: Policy, episodes: int) -> dict[str, float]:
         measured = play(domain, task.name, policy, episodes=episodes, seed=EVALUATION_SEED).metrics
         for name, values in measured.items():
             if name == task.main_metric or task.name == domain.combined:
-                found[f"{task.name}/{name}"] = float(np.nanmean(values))
+                known = values[~np.isnan(values)]  # precision without a click is none
+                found[f"{task.name}/{name}"] = float(known.mean()) if len(known) else 0.0
     return found
 
 
@@ -78,20 +80,6 @@ def sized(domain: Domain, share: float, parameters: int) -> int:
     widths = range(2, 1025, 2)
     counts = [DistilledPolicyNetwork.for_domain(domain, w).num_parameters() for w in widths]
     return widths[int(np.argmin(np.abs(np.array(counts) - share * parameters)))]
-
-
-def iqm(values: np.ndarray) -> float:
-    """Mean of the middle half."""
-    ordered = np.sort(values)
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
-
-
-def interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the interquartile mean."""
-    drawn = rng.choice(values, size=(2000, len(values)))
-    low, high = np.quantile([iqm(row) for row in drawn], [0.025, 0.975])
-    return float(low), float(high)
 
 
 def run_all(
@@ -145,7 +133,6 @@ def table(
     expert: dict[str, float],
 ) -> str:
     """Markdown: one line per variant."""
-    rng = np.random.default_rng(0)
     main = {task.name: f"{task.name}/{task.main_metric}" for task in domain.tasks}
     lines = ["| variant | parameters | " + " | ".join([*domain.skill_names, "wins"]) + " |"]
     lines.append("|---" * (len(domain.skill_names) + 3) + "|")
@@ -159,8 +146,8 @@ def table(
             values = np.array([run["scores"][metric] for run in mine])
             if task != domain.combined:
                 values = (values - chance[metric]) / (expert[metric] - chance[metric])
-            low, high = interval(values, rng)
-            cells.append(f"{iqm(values):.3f} [{low:.3f}, {high:.3f}]")
+            found = iqm(values, seed=0)
+            cells.append(f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
         lines.append("| " + " | ".join(cells) + " |")
     wins = main[domain.combined]
     lines.append("")

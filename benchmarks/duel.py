@@ -25,16 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numba
 import numpy as np
 
 import skilldistill  # noqa: F401  registers the environments
 from skilldistill.duel import combat, opponents, physics, tasks
 from skilldistill.duel.arenas import check_actions
-from skilldistill.duel.compile import kernel
 from skilldistill.duel.envs import DuelVectorEnv
 
 TASKS = ("movement", "aiming", "clicking", "combined")
 SIZES = (1, 16, 256, 1024, 4096)
+# Not kept on disk: Numba would look for this file as a module when it reads the code again.
+kernel = numba.njit(error_model="numpy")
 BARS = {"batch": 2_000_000, "alone": 15_000}
 """Arena-ticks per second at 1,024 arenas, combined against chaser; steps per second through
 ``gymnasium.make`` alone."""
@@ -206,7 +208,8 @@ def decide_all(code, fighters, ticks, records, actions):  # type: ignore[no-unty
         tasks.remember_look(me)
         tasks.remember_look(foe)
         tasks.obey(me, actions[i])
-        tasks.autopilot(code, me, foe, ticks[i])
+        lane = records[i].opponent == opponents.LANE
+        tasks.autopilot(code, lane, me, foe, ticks[i])
         opponents.play(records[i].opponent, foe, me, ticks[i])
 
 
@@ -280,8 +283,6 @@ def machine() -> str:
             if line.startswith("model name"):
                 processor = line.split(":", 1)[1].strip()
                 break
-    import numba
-
     return (
         f"{processor}, Python {platform.python_version()}, NumPy {np.__version__}, "
         f"Numba {numba.__version__}, Gymnasium {gymnasium.__version__}"
@@ -297,7 +298,7 @@ def show(report: dict[str, Any]) -> None:
     speeds = report["arena_ticks_per_second"]
     sizes = list(speeds["combined"])
     print("Arena-ticks per second through `DuelVectorEnv`:\n")
-    row("task", *(f"{n:,} arenas" for n in sizes))
+    row("task", *(f"{n:,} arena{'s' * (n > 1)}" for n in sizes))
     row(*["---"] * (len(sizes) + 1))
     for task in TASKS:
         row(task, *(f"{speeds[task][n]:,.0f}" for n in sizes))
