@@ -170,7 +170,7 @@ class FinetuneConfig(BaseConfig):
     batch_size: int = option(512, "rows per gradient step", low=2)
     n_epochs: int = option(10, "passes over each rollout", low=1)
     envs: int = option(
-        0, "arenas played at once; 0 spreads 4 x n-steps rows over up to 32 arenas", low=0
+        0, "arenas played at once; 0 spreads 4 x n-steps rows over up to 64 arenas", low=0
     )
     gamma: float = option(0.99, "discount per tick", low=0.0, high=1.0)
     gae_lambda: float = option(0.95, "weight of longer returns in the advantage", low=0.0, high=1.0)
@@ -190,9 +190,15 @@ class FinetuneConfig(BaseConfig):
         0.05, "share of the timesteps over which the actor's learning rate rises", low=0.0, high=1.0
     )
     kl_coef: float = option(1.0, "initial weight of the KL to the distilled policy", low=0.0)
-    kl_floor: float = option(0.05, "weight at which its decay stops", low=0.0)
+    kl_floor: float = option(0.01, "weight at which its decay stops", low=0.0)
     kl_decay: float = option(
         0.5, "share of the timesteps over which it decays to that", low=0.0, high=1.0
+    )
+    rehearsal: float = option(
+        0.125,
+        "rows from the skills' own tasks added to each batch, as its share, to stay as distilled",
+        low=0.0,
+        high=1.0,
     )
     initial_std: float = option(
         0.05,

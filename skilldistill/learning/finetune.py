@@ -29,9 +29,17 @@ from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
 from skilldistill.learning.guard import PATIENCE, Scores, Watch, falling, interval, means
 from skilldistill.learning.journal import Journal
-from skilldistill.learning.ppo import FinetunePPO, Stopped
+from skilldistill.learning.ppo import FinetunePPO, Rehearsal, Stopped
 from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
-from skilldistill.learning.sparring import SELF, Opponents, expand, make_arenas, shape, stagger
+from skilldistill.learning.sparring import (
+    SELF,
+    Opponents,
+    expand,
+    make_arenas,
+    shape,
+    skill_states,
+    stagger,
+)
 from skilldistill.learning.training_state import STATE_FILE, copied, load_state, save_state
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
@@ -205,14 +213,30 @@ class _Run:
         model.policy.network.load_state_dict(self.reference.state_dict())
         self.reference.to(model.device)
         model.reference = self.reference
+        model.rehearsal = self._rehearsal(model)
         model.bf16 = config.bf16
         model.stop = self.stop
-        # episodes of their own: never those a policy is scored on, which count up from `seed`
-        seed = np.random.SeedSequence([config.seed, 0xF17E]).generate_state(1)[0]
-        self.env.seed(int(seed))
+        self.env.seed(_training_seed(config.seed))
         model._last_obs = stagger(self.env, self.env.reset(), self.reference)
         model._last_episode_starts = np.ones(arenas, dtype=bool)
         return model
+
+    def _rehearsal(self, model: FinetunePPO) -> Rehearsal | None:
+        """States of the skills' tasks; each skill's own head is held there, and no other."""
+        config, domain = self.config, self.domain
+        rows = round(config.rehearsal * model.batch_size)
+        if not rows or not config.kl_coef:
+            return None
+        states = skill_states(self.reference, seed=_training_seed(config.seed))
+        weights = []
+        for skill, seen in states.items():
+            weight = torch.zeros(domain.action_dim)
+            weight[list(domain.columns(domain.skill(skill).head))] = config.kl_coef
+            weights.append(weight.expand(len(seen), -1))
+        observations = torch.from_numpy(np.concatenate(list(states.values()))).to(model.device)
+        with torch.no_grad():
+            outputs = self.reference.logits(observations)
+        return Rehearsal(observations, outputs, torch.cat(weights).to(model.device), rows)
 
     # one iteration ---------------------------------------------------------------------------
 
@@ -499,3 +523,8 @@ def _lower_std(network: DistilledPolicyNetwork, largest: float) -> None:
 def _split(count: int, parts: int) -> list[int]:
     """``count`` in ``parts`` sizes as equal as possible, the larger ones first."""
     return [count // parts + (number < count % parts) for number in range(parts)]
+
+
+def _training_seed(seed: int) -> int:
+    """Episodes of their own: never those a policy is scored on, which belong to ``seed``."""
+    return int(np.random.SeedSequence([seed, 0xF17E]).generate_state(1)[0])

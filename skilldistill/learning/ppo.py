@@ -15,7 +15,8 @@ checkpoints and hyperparameters are used as they are:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -61,11 +62,29 @@ class Rows:
     reference: Tensor
     """(r, action_dim) the reference's sharpened raw outputs."""
 
+    def thinned(self, factor: int) -> Rows:
+        """Every ``factor``-th row."""
+        return Rows(*(getattr(self, field.name)[::factor] for field in fields(self)))
+
     @property
     def packed(self) -> Tensor:
         """All columns in one matrix, so that one gather permutes everything."""
         narrow = torch.stack([self.log_prob, self.advantages, self.returns], dim=1)
         return torch.cat([self.observations, self.actions, self.reference, narrow], dim=1)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """States of the skills' own tasks, on which the actor is held to the reference."""
+
+    observations: Tensor
+    """(m, obs_dim)"""
+    reference: Tensor
+    """(m, action_dim) the reference's raw outputs there."""
+    weights: Tensor
+    """(m, action_dim) weight of each dimension's KL; 0 where the task's skill has no say."""
+    rows: int
+    """How many of them join each minibatch."""
 
 
 class FinetunePPO(PPO):
@@ -78,6 +97,7 @@ class FinetunePPO(PPO):
         actor_lr, critic_lr: learning rates of the two parameter groups.
         kl_coefs: (heads,) weight of KL(student || reference) per head.
         reference: the policy to stay close to; None for no such term.
+        rehearsal: states beside the rollout's for the KL; None for none.
         bf16: round what an update's hidden layers multiply to bfloat16.
         generator: where all random numbers of rollouts and updates come from.
         stop: asked before every tick and minibatch; ends the work with :class:`Stopped`.
@@ -93,6 +113,7 @@ class FinetunePPO(PPO):
         self.critic_lr = critic_lr
         self.kl_coefs: Tensor | None = None
         self.reference: DistilledPolicyNetwork | None = None
+        self.rehearsal: Rehearsal | None = None
         self.bf16 = False
         self.generator = torch.Generator().manual_seed(kwargs.get("seed") or 0)
         self.stop: StopCheck = never
@@ -100,7 +121,16 @@ class FinetunePPO(PPO):
 
     def _excluded_save_params(self) -> list[str]:
         # a saved zip holds what stable_baselines3.PPO knows, and nothing else
-        own = ["train_actor", "actor_lr", "critic_lr", "kl_coefs", "reference", "generator", "bf16"]
+        own = [
+            "train_actor",
+            "actor_lr",
+            "critic_lr",
+            "kl_coefs",
+            "reference",
+            "generator",
+            "bf16",
+            "rehearsal",
+        ]
         transient = ["stop", "last", "_last_obs", "_last_episode_starts", "_last_original_obs"]
         excluded: list[str] = super()._excluded_save_params()
         return [*excluded, *own, *transient]
@@ -243,11 +273,13 @@ class FinetunePPO(PPO):
         for epoch in range(self.n_epochs):
             order = torch.randperm(total, generator=self.generator).to(self.device)
             shuffled = packed[order]
-            for batch in shuffled.tensor_split(batches):
+            for batch, practice in zip(
+                shuffled.tensor_split(batches), self._practice(batches), strict=True
+            ):
                 if signum := self.stop():
                     raise Stopped(signum)
                 optimizer.zero_grad(set_to_none=True)
-                self._backward(batch)
+                self._backward(batch, practice)
                 if self.train_actor:
                     torch.nn.utils.clip_grad_norm_(actor, self.max_grad_norm)
                 torch.nn.utils.clip_grad_norm_(critic, self.max_grad_norm)
@@ -289,11 +321,25 @@ class FinetunePPO(PPO):
             reference=reference,
         )
 
-    def _backward(self, batch: Tensor) -> None:
-        """Leave the gradients of one minibatch's loss: columns of :attr:`Rows.packed`.
+    def _practice(self, batches: int) -> Sequence[Tensor | None]:
+        """Rows of the rehearsal for each minibatch of an epoch."""
+        if self.rehearsal is None or not self.train_actor:
+            return [None] * batches
+        size = (batches, self.rehearsal.rows)
+        known = len(self.rehearsal.observations)
+        picked = torch.randint(known, size, generator=self.generator)
+        return list(picked.to(self.device))
+
+    def _backward(self, batch: Tensor, practice: Tensor | None = None) -> None:
+        """Leave the gradients of one minibatch's loss.
 
         The loss is PPO's clipped surrogate, ``vf_coef`` times the values' squared error, minus
-        ``ent_coef`` times the entropy, plus each head's KL(student || reference) times its weight.
+        ``ent_coef`` times the entropy, plus each head's KL(student || reference) times its weight,
+        on the minibatch and on the rehearsal.
+
+        Args:
+            batch: (n, ...) columns of :attr:`Rows.packed`.
+            practice: indices into the rehearsal.
         """
         obs_dim = batch.shape[1] - 2 * self.action_space.shape[0] - 3  # type: ignore[index]
         observations = batch[:, :obs_dim]
@@ -302,8 +348,14 @@ class FinetunePPO(PPO):
         if not self.train_actor:
             values.backward(errors)  # type: ignore[no-untyped-call]
             return
+        if practice is not None:
+            assert self.rehearsal is not None
+            observations = torch.cat([observations, self.rehearsal.observations[practice]])
         outputs = self._logits(observations)
-        slopes, log_std_slope = self._slopes(outputs.detach(), batch[:, obs_dim:])
+        known = outputs.detach()
+        slopes, log_std_slope = self._slopes(known[: len(batch)], batch[:, obs_dim:])
+        if practice is not None:
+            slopes = torch.cat([slopes, self._practice_slopes(known[len(batch) :], practice)])
         torch.autograd.backward([values, outputs], [errors, slopes])
         log_std = self.policy.network.log_std
         log_std.grad = log_std_slope
@@ -349,18 +401,55 @@ class FinetunePPO(PPO):
             by_logit += (self.ent_coef / rows) * logits * chance * (1 - chance)
             by_log_std -= self.ent_coef
         if self.reference is not None and self.kl_coefs is not None:
-            weights = layout.membership @ self.kl_coefs
-            tie = weights[buttons] / rows
-            by_logit += tie * chance * (1 - chance) * (logits - reference[:, buttons])
-            other = self.reference.log_std
-            tie = weights[turns] / rows
-            offset = scale * (bent - reference[:, turns].tanh())
-            by_mean += tie * offset / (scale * other.exp()).square()
-            by_log_std += weights[turns] * ((2 * (log_std - other)).exp() - 1)
+            weights = (layout.membership @ self.kl_coefs) / rows
+            towards = self._tie(logits, chance, bent, reference, weights)
+            by_logit += towards[0]
+            by_mean += towards[1]
+            by_log_std += (
+                rows * weights[turns] * ((2 * (log_std - self.reference.log_std)).exp() - 1)
+            )
         slopes = torch.empty_like(outputs)
         slopes[:, buttons] = by_logit
         slopes[:, turns] = by_mean * scale * (1 - bent.square())
         return slopes, by_log_std
+
+    @torch.no_grad()
+    def _practice_slopes(self, outputs: Tensor, practice: Tensor) -> Tensor:
+        """(k, action_dim) gradient of the rehearsal's KL by the outputs there (k, action_dim)."""
+        assert self.rehearsal is not None
+        layout, more = self.policy.network.layout, self.rehearsal
+        logits, bent = outputs[:, layout.binary], outputs[:, layout.continuous].tanh()
+        weights = more.weights[practice] / len(outputs)
+        reference = sharpen(more.reference[practice], layout, self.policy.binary_temperature)
+        by_logit, by_mean = self._tie(logits, logits.sigmoid(), bent, reference, weights)
+        slopes = torch.empty_like(outputs)
+        slopes[:, layout.binary] = by_logit
+        slopes[:, layout.continuous] = (
+            by_mean * layout.scale[layout.continuous] * (1 - bent.square())
+        )
+        return slopes
+
+    def _tie(
+        self, logits: Tensor, chance: Tensor, bent: Tensor, reference: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the weighted KL to the reference by log-odds (n, b) and by means (n, c).
+
+        Args:
+            logits: (n, b) log-odds.
+            chance: (n, b) their sigmoids.
+            bent: (n, c) tanh of the other outputs.
+            reference: (n, action_dim) the reference's sharpened raw outputs.
+            weights: (action_dim,) or (n, action_dim).
+        """
+        assert self.reference is not None
+        layout = self.reference.layout
+        scale = layout.scale[layout.continuous]
+        apart = logits - reference[:, layout.binary]
+        offset = scale * (bent - reference[:, layout.continuous].tanh())
+        return (
+            weights[..., layout.binary] * chance * (1 - chance) * apart,
+            weights[..., layout.continuous] * offset / self.reference.std.square(),
+        )
 
     def _values(self, obs: Tensor) -> Tensor:
         """(n,) the critic's values."""
@@ -390,9 +479,10 @@ class FinetunePPO(PPO):
 
     @torch.no_grad()
     def _record(self, rows: Rows) -> None:
-        """Look back at an update with one pass over its rows."""
+        """Look back at an update, on every fourth of its rows."""
         if not self.train_actor:
             return
+        rows = rows.thinned(4)
         network = self.policy.network
         now = self._distribution(self._logits(rows.observations))
         change = now.log_prob(rows.actions).sum(dim=1) - rows.log_prob

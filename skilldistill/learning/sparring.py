@@ -18,7 +18,7 @@ SELF, START = "self", "start"
 """Opponents made here: earlier selves, and the policy the run starts from."""
 SELVES = 2
 """Groups of arenas in self-play, each against a member of the pool of its own."""
-ARENAS = 32
+ARENAS = 64
 """Most arenas where their number is not given: enough to share a tick's fixed costs."""
 STAGGER = 4
 """Groups of arenas that stand at different points of their episodes at the start."""
@@ -113,6 +113,36 @@ def stagger(
         for _ in range(number * horizon // groups):
             views[number] = part.step(player.predict(views[number]))[0]
     return np.concatenate(views)
+
+
+def skill_states(
+    network: DistilledPolicyNetwork, *, seed: int, rows: int = 2048, ticks: int = 200
+) -> dict[str, np.ndarray]:
+    """What a policy sees in the skills' own tasks, which fights seldom show it.
+
+    Args:
+        network: who plays.
+        seed: of the episodes.
+        rows: observations per skill, spread evenly over the ticks.
+        ticks: how long to play, at most.
+
+    Returns:
+        (rows, obs_dim) unified observations by skill.
+    """
+    player, domain = NetworkPolicy(network), network.domain
+    found = {}
+    for skill in domain.skill_names:
+        ticks = min(ticks, domain.task(skill).horizon)
+        count = -(-rows // ticks)
+        arenas = domain.make_arenas(skill, count, seed=seed)
+        arenas.start(np.arange(count))
+        seen = []
+        for _ in range(ticks):
+            view = arenas.view.unified()
+            seen.append(view)
+            arenas.step(player.predict(view))
+        found[skill] = np.concatenate(seen)[:rows]
+    return found
 
 
 def split(count: int, parts: int) -> list[int]:

@@ -11,11 +11,11 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from skilldistill.learning.ppo import FinetunePPO, Stopped
+from skilldistill.learning.ppo import FinetunePPO, Rehearsal, Stopped
 from skilldistill.learning.vecenv import SB3VecEnv
-from skilldistill.policy.heads import per_head
+from skilldistill.policy.heads import ActionDistribution, Gaussian, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
-from skilldistill.policy.sb3 import DistilledPolicy
+from skilldistill.policy.sb3 import DistilledPolicy, MixedDistribution
 from tests import tiny
 
 
@@ -153,6 +153,61 @@ def test_gradients_worked_out_by_hand_are_those_of_the_textbooks_loss(entropy: f
     for parameter, expected in zip(parameters, wanted, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_rehearsals_gradients_are_those_of_its_divergence() -> None:
+    model = make()
+    play(model)
+    tie(model, 0.0, 0.0)
+    torch.manual_seed(2)
+    states = torch.rand(40, 3) * 2 - 1
+    assert model.reference is not None
+    weights = torch.tensor([[0.7, 0.0], [0.0, 0.4]]).repeat(20, 1)
+    model.rehearsal = Rehearsal(states, model.reference.logits(states), weights, 10)
+    rows = model._rows()
+    model._backward(rows.packed)
+    plain = [parameter.grad.clone() for parameter in model.policy.network.parameters()]
+    model.policy.zero_grad(set_to_none=True)
+    practice = torch.tensor([0, 5, 5, 30, 39])
+    model._backward(rows.packed, practice)
+    got = [parameter.grad.clone() for parameter in model.policy.network.parameters()]
+    now = model.policy.distribution(states[practice]).distribution
+    held = (
+        MixedDistribution(model.reference.layout, 0.5)
+        .proba_distribution(model.reference.logits(states[practice]), model.reference.log_std)
+        .distribution
+    )
+    # the deviation is learned from the rollout's states alone
+    student = ActionDistribution(
+        now.bernoulli, Gaussian(now.gaussian.mean, now.gaussian.std.detach()), now.layout
+    )
+    divergence = (student.kl(held) * weights[practice]).sum(dim=1).mean()
+    extra = torch.autograd.grad(
+        divergence, list(model.policy.network.parameters()), allow_unused=True
+    )
+    for both, one, more in zip(got, plain, extra, strict=True):
+        torch.testing.assert_close(
+            both - one, torch.zeros_like(one) if more is None else more, atol=1e-5, rtol=1e-3
+        )
+
+
+def test_rehearsal_keeps_what_the_rollout_never_shows() -> None:
+    drifts = []
+    for rows in (0, 64):
+        model = make(n_epochs=20)
+        model.actor_lr = 3e-3
+        play(model)
+        reference = DistilledPolicyNetwork.for_domain(tiny.DOMAIN, 16)
+        reference.load_state_dict(model.policy.network.state_dict())
+        model.reference = reference.requires_grad_(False)
+        model.kl_coefs = torch.zeros(2)
+        states = torch.randn(200, 3) - 3.0
+        outputs = reference.logits(states)
+        if rows:
+            model.rehearsal = Rehearsal(states, outputs, torch.full((200, 2), 10.0), rows)
+        model.train()
+        drifts.append((model.policy.network.logits(states) - outputs).abs().mean().item())
+    assert drifts[1] < 0.3 * drifts[0]
 
 
 def test_a_critics_update_leaves_every_bit_of_the_actor() -> None:

@@ -18,6 +18,7 @@ from skilldistill.learning.sparring import (
     expand,
     make_arenas,
     shape,
+    skill_states,
     split,
     stagger,
 )
@@ -41,7 +42,7 @@ def test_names_stand_for_opponents() -> None:
 
 
 def test_without_envs_the_original_rollout_is_spread_over_more_arenas() -> None:
-    assert shape(settings(n_steps=1024)) == (32, 128)
+    assert shape(settings(n_steps=1024)) == (64, 64)
     assert shape(settings(n_steps=5)) == (20, 1)
     assert shape(settings(n_steps=1024, envs=4)) == (4, 1024)
 
@@ -50,7 +51,7 @@ def test_without_envs_the_original_rollout_is_spread_over_more_arenas() -> None:
 def test_spreading_changes_no_number_of_rows(n_steps: int) -> None:
     arenas, ticks = shape(settings(n_steps=n_steps))
     assert arenas * ticks == 4 * n_steps
-    assert 1 <= arenas <= 32
+    assert 1 <= arenas <= 64
 
 
 @given(st.integers(0, 500), st.integers(1, 40))
@@ -80,3 +81,14 @@ def test_groups_begin_at_different_points_of_their_episodes() -> None:
     assert [int(part.arenas.tick[0]) for part in env.envs] == [0, 5, 10, 15]
     seen = np.concatenate([part.arenas.unified() for part in env.envs])
     np.testing.assert_array_equal(observations, seen)
+
+
+def test_every_skills_task_is_seen_from_its_beginning_on() -> None:
+    states = skill_states(half_trained.network(), seed=4, rows=50)
+    assert list(states) == ["steer", "ring"]
+    arenas = tiny.TinyArenas("steer", 3, seed=4)
+    arenas.start(np.arange(3))
+    np.testing.assert_array_equal(states["steer"][:3], arenas.unified())
+    assert states["ring"].shape == (50, 3)
+    again = skill_states(half_trained.network(), seed=4, rows=50)
+    np.testing.assert_array_equal(again["ring"], states["ring"])
