@@ -77,6 +77,10 @@ class DuelArenas:
         seed: of every random number; an episode depends on it, on the episode's index, and on
             who plays, and on nothing else.
         opponent: a script's name, ``mix``, or (combined only) a policy. None takes the task's.
+        max_ticks: ends episodes earlier than the task does; None leaves it at that.
+
+    Raises:
+        ConfigurationError: no such task or opponent, or no time to play.
     """
 
     def __init__(
@@ -86,28 +90,18 @@ class DuelArenas:
         *,
         seed: int,
         opponent: str | Policy | None = None,
+        max_ticks: int | None = None,
     ) -> None:
         self.task = task
         self.num_arenas = num_arenas
         self.seed = seed
         self._code = tasks.task_code(task)
-        self._horizon = DOMAIN.task(task).horizon
+        self._horizon = _ticks_of(task, max_ticks)
         if opponent is None:
             opponent = PRACTICE.get(task, next(iter(opponents.NAMES)))
-        if isinstance(opponent, str):
-            if opponent not in _CODES:
-                raise ConfigurationError(
-                    f"no opponent {opponent!r}", hint=f"choose from {', '.join(_CODES)}"
-                )
-            self._rival: Policy | None = None
-            codes: tuple[int, ...] = _CODES[opponent]
-        else:
-            if task != "combined":
-                raise ConfigurationError(f"the {task} task takes no policy as its opponent")
-            self._rival = opponent
-            codes = (opponents.EXTERNAL,)
         self.opponent = opponent
-        self._codes = np.array(codes, dtype=np.int64)
+        self._rival: Policy | None = None if isinstance(opponent, str) else opponent
+        self._codes = np.array(_codes_of(task, opponent), dtype=np.int64)
 
         n = num_arenas
         self.state = DuelState.create(n)
@@ -163,7 +157,7 @@ class DuelArenas:
         checked = check_actions(actions, self.num_arenas)
         if self._rival is not None:
             rival = self._rival.act(self.rival_view)
-            self._rival_actions = check_actions(rival, self.num_arenas)
+            self._rival_actions = check_actions(rival, self.num_arenas, "the opponent's actions")
         self._tick(checked, perfect=False)
         out = self._outcome
         return Transition(out.rewards, out.terminated, out.truncated)
@@ -257,13 +251,50 @@ class ScriptPolicy:
         return view.scripted(self._code)
 
 
-def check_actions(actions: Any, n: int) -> NDArray[np.float32]:
+def _ticks_of(task: str, wanted: int | None) -> int:
+    """After how many ticks an episode is out of time: ``wanted``, but never beyond the task's."""
+    horizon = DOMAIN.task(task).horizon
+    if wanted is None:
+        return horizon
+    if not is_whole(wanted) or wanted < 1:
+        raise ConfigurationError(f"an episode lasts a whole number of ticks, not {wanted!r}")
+    return min(int(wanted), horizon)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a setting is a whole number, Python's or NumPy's; True and 1.0 are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _codes_of(task: str, opponent: Any) -> tuple[int, ...]:
+    """The scripts among which an episode's opponent is drawn."""
+    if isinstance(opponent, str):
+        if opponent not in _CODES:
+            raise ConfigurationError(
+                f"no opponent {opponent!r}", hint=f"choose from {', '.join(_CODES)}"
+            )
+        return _CODES[opponent]
+    if not callable(getattr(opponent, "act", None)):
+        raise ConfigurationError(
+            f"an opponent is a name or a policy with act(view), not {opponent!r}",
+            hint=f"choose from {', '.join(_CODES)}",
+        )
+    if task != "combined":
+        raise ConfigurationError(f"the {task} task takes no policy as its opponent")
+    return (opponents.EXTERNAL,)
+
+
+def check_actions(actions: Any, n: int, what: str = "actions") -> NDArray[np.float32]:
     """(n, 9) unified actions as contiguous float32, checked; see :func:`check_numbers`."""
-    return check_numbers(actions, (n, tasks.ACTION_DIM), ACTION_LOW, ACTION_HIGH)
+    return check_numbers(actions, (n, tasks.ACTION_DIM), ACTION_LOW, ACTION_HIGH, what)
 
 
 def check_numbers(
-    values: Any, shape: tuple[int, ...], low: NDArray[np.float32], high: NDArray[np.float32]
+    values: Any,
+    shape: tuple[int, ...],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    what: str = "actions",
 ) -> NDArray[np.float32]:
     """Actions as a contiguous float32 array of ``shape``, checked.
 
@@ -272,27 +303,42 @@ def check_numbers(
         shape: what is expected; its last axis, or all of it, runs over the k dimensions.
         low: (k,) lowest legal numbers.
         high: (k,) highest legal numbers.
+        what: how an error calls the values.
 
     Raises:
-        ActionError: wrong shape, a number that is not finite, or out of range; the message
-            names the shape and the first offending index.
+        ActionError: no numbers, wrong shape, a number that is not finite, or out of range; the
+            message names the shape and the first offending index.
     """
-    try:
-        with np.errstate(over="ignore"):  # too large for float32 is inf, hence out of range
-            array = np.asarray(values, dtype=np.float32, order="C")
-    except (TypeError, ValueError) as error:
-        raise ActionError(f"expected actions of shape {shape}: {error}") from error
+    array = _as_float32(values, shape, what)
     if array.shape != shape:
-        raise ActionError(f"actions have shape {array.shape}, expected {shape}")
+        raise ActionError(f"{what} have shape {array.shape}, expected {shape}")
     bad = first_outside(array.reshape(-1, len(low)), low, high)
     if bad >= 0:
         where = [int(k) for k in np.unravel_index(bad, shape)]
         column = bad % len(low)
         raise ActionError(
-            f"actions of shape {shape}: entry {where} is {array.flat[bad]:.7g}, "
-            f"outside [{low[column]:.7g}, {high[column]:.7g}]"
+            f"{what} of shape {shape}: entry {where} is {exactly(array.flat[bad])}, "
+            f"outside [{exactly(low[column])}, {exactly(high[column])}]"
         )
     return array
+
+
+def _as_float32(values: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+    """Numbers of any type as a contiguous float32 array of any shape."""
+    try:
+        array = np.asarray(values)
+        # NumPy would read numbers out of text and dates, and None as NaN.
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{array.dtype.name} is no type of real number")
+        with np.errstate(over="ignore"):  # too large for float32 is inf, hence out of range
+            return np.asarray(array, dtype=np.float32, order="C")
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ActionError(f"expected {what} of shape {shape}: {error}") from error
+
+
+def exactly(value: np.float32) -> str:
+    """A number in as few digits as tell it apart from its neighbours, such as a bound."""
+    return str(value).removesuffix(".0")
 
 
 @kernel

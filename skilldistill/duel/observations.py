@@ -25,7 +25,13 @@ _SKILLS = {"movement": MOVEMENT, "aiming": AIMING, "clicking": CLICKING}
 
 
 def unified(state: DuelState, fighter: int = 0) -> NDArray[np.float32]:
-    """(n, 20) unified observation of ``fighter`` in every arena."""
+    """(n, 20) unified observation of ``fighter`` in every arena.
+
+    Raises:
+        ConfigurationError: ``fighter`` is neither 0 nor 1.
+    """
+    _check_fighter(fighter)
+    state = state.copy()  # looking leaves the state as it was
     face_all(state.fighters)
     return unified_now(state, fighter)
 
@@ -50,8 +56,9 @@ def native(
         fighter: whose eyes, 0 or 1.
 
     Raises:
-        ConfigurationError: no such skill, or ``previous_look`` of another shape.
+        ConfigurationError: no such skill or fighter, or ``previous_look`` of another shape.
     """
+    _check_fighter(fighter)
     if skill not in _SKILLS:
         raise ConfigurationError(f"no skill {skill!r}", hint=f"choose from {', '.join(_SKILLS)}")
     n = state.num_arenas
@@ -59,6 +66,7 @@ def native(
         raise ConfigurationError(
             f"previous_look has shape {np.shape(previous_look)}, expected {(n, 3)}"
         )
+    state = state.copy()  # looking leaves the state as it was
     for axis, name in enumerate(("seen_x", "seen_y", "seen_z")):
         state.fighters[name][:, 1 - fighter] = previous_look[:, axis]
     face_all(state.fighters)
@@ -70,6 +78,15 @@ def native_now(skill: str, state: DuelState, fighter: int = 0) -> NDArray[np.flo
     out = np.empty((state.num_arenas, len(NATIVE_NAMES[skill])), dtype=np.float32)
     native_all(state.fighters, _SKILLS[skill], fighter, out)
     return out
+
+
+def _check_fighter(fighter: int) -> None:
+    """Refuse what is neither 0 nor 1; True and −1 would find a fighter, but by accident."""
+    whole = isinstance(fighter, (int, np.integer)) and not isinstance(fighter, bool)
+    if not whole or fighter not in (0, 1):
+        raise ConfigurationError(
+            f"no fighter {fighter!r}", hint="0 is the agent, 1 is its opponent"
+        )
 
 
 def look(state: DuelState, fighter: int) -> NDArray[np.float64]:
@@ -169,9 +186,11 @@ def yaw_error(me: Fighter, foe: Fighter) -> float:
 
 @kernel
 def pitch_error(me: Fighter, foe: Fighter) -> float:
-    """Angle from my pitch to the direction from position to position, radians."""
-    dx, dz = foe.x - me.x, foe.z - me.z
-    error: float = math.atan2(foe.y - me.y, math.sqrt(dx * dx + dz * dz)) - me.pitch
+    """Angle from my pitch to the direction from position to position; 0 where there is none."""
+    dx, dy, dz = foe.x - me.x, foe.y - me.y, foe.z - me.z
+    if dx * dx + dy * dy + dz * dz < SMALL * SMALL:
+        return 0.0
+    error: float = math.atan2(dy, math.sqrt(dx * dx + dz * dz)) - me.pitch
     return error
 
 
@@ -204,7 +223,7 @@ def write_clicking(me: Fighter, foe: Fighter, out: NDArray[np.float32]) -> None:
     out[4] = clipped(foe.invulnerable_ticks / INVULNERABLE_TICKS)
     out[5] = clipped((foe.x - me.x) / 10.0)
     out[6] = clipped((foe.z - me.z) / 10.0)
-    out[7] = clipped(me.yaw / math.pi)
+    out[7] = clipped(wrap(me.yaw) / math.pi)
     out[8] = clipped(me.pitch / (math.pi / 2))
 
 

@@ -84,7 +84,9 @@ def wrapped(angle: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @kernel
 def wrap(angle: float) -> float:
-    """An angle within one turn of [−π, π] brought into it, radians."""
+    """An angle brought into [−π, π], radians."""
+    if abs(angle) > 3 * math.pi:  # nothing turns that far in a tick; only states set by hand do
+        angle = angle % (2 * math.pi)
     if angle > math.pi:
         return angle - 2 * math.pi
     if angle < -math.pi:

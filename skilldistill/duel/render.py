@@ -39,13 +39,18 @@ def draw(arenas: DuelArenas, index: int, view: str = "above") -> Picture:
     Raises:
         ConfigurationError: no such view or arena.
     """
-    look = _view(view)
+    look = check_view(view)
     if not 0 <= index < arenas.num_arenas:
         raise ConfigurationError(f"no arena {index}", hint=f"there are {arenas.num_arenas}")
     return look(moment_of(arenas, index))
 
 
-def _view(name: str) -> Callable[[Moment], Picture]:
+def check_view(name: str) -> Callable[[Moment], Picture]:
+    """What draws the view of this name.
+
+    Raises:
+        ConfigurationError: no such view.
+    """
     if name not in VIEWS:
         raise ConfigurationError(f"no view {name!r}", hint=f"choose from {', '.join(VIEWS)}")
     return VIEWS[name]
@@ -83,7 +88,7 @@ def render_episode(
     kind = path.suffix.lower()
     if kind not in (".gif", ".png"):
         raise ConfigurationError(f"cannot draw to {path.name!r}", hint="name a .gif or .png file")
-    look = _view(view)
+    look = check_view(view)
     arenas = DuelArenas(task, 1, seed=seed, opponent=opponent)
     arenas.start(np.array([episode], dtype=np.int64))
     moments = [moment_of(arenas, 0)]
@@ -149,8 +154,8 @@ class Window:
         self.open = True
         """Whether the window is on the screen."""
 
-    def show(self, frame: Picture) -> None:
-        """Put a frame on the screen and wait until its tick is over."""
+    def show(self, frame: Picture, *, wait: bool = True) -> None:
+        """Put a frame on the screen and, unless told otherwise, wait until its tick is over."""
         pygame = self._pygame
         if not self.open:
             return
@@ -159,7 +164,8 @@ class Window:
             return
         pygame.surfarray.blit_array(self._surface, frame.swapaxes(0, 1))
         pygame.display.flip()
-        self._clock.tick(TICKS_PER_SECOND)
+        if wait:
+            self._clock.tick(TICKS_PER_SECOND)
 
     def close(self) -> None:
         """Take the window off the screen; closing twice does nothing."""

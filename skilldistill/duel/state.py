@@ -103,6 +103,10 @@ class DuelState:
             raise AttributeError(f"DuelState has no attribute {name!r}")
         getattr(self, name)[...] = value
 
+    def __reduce__(self) -> tuple[type[DuelState], tuple[Fighters, NDArray[np.int64]]]:
+        # Pickled by themselves the windows would come back as arrays of their own.
+        return DuelState, (self.fighters, self.tick)
+
     def copy(self) -> DuelState:
         """An independent copy."""
         return DuelState(self.fighters.copy(), self.tick.copy())

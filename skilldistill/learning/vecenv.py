@@ -13,12 +13,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from skilldistill.errors import ConfigurationError
+from skilldistill.errors import ActionError, ConfigurationError
 
 Indices = None | int | Iterable[int]
 
@@ -70,6 +71,82 @@ class Tick:
     """None on ordinary ticks."""
 
 
+class BatchCheck:
+    """Checks a whole batch of actions before any of several environments plays its part.
+
+    One environment checks its actions itself. Of several, the first would already have played
+    when the last refuses, and the error would speak of a part that the caller never saw.
+
+    Args:
+        space: of one arena's action.
+        num_envs: n, arenas of all environments together.
+
+    Raises:
+        ConfigurationError: a space that SB3 has no actions for.
+    """
+
+    def __init__(self, space: spaces.Space[Any], num_envs: int) -> None:
+        if isinstance(space, spaces.Box):
+            low, high = space.low, space.high
+        elif isinstance(space, spaces.MultiBinary):
+            low, high = np.zeros(space.shape), np.ones(space.shape)
+        elif isinstance(space, spaces.Discrete):
+            low, high = np.array(space.start), np.array(space.start + space.n - 1)
+        elif isinstance(space, spaces.MultiDiscrete):
+            low, high = space.start, space.start + space.nvec - 1
+        else:
+            raise ConfigurationError(f"SB3 has no actions of the kind {space}")
+        self._low, self._high = low, high
+        self._shape = (num_envs, *low.shape)
+        self._dtype = np.dtype(space.dtype)
+        self._whole = self._dtype.kind != "f"
+
+    def __call__(self, actions: Any) -> NDArray[Any]:
+        """The actions as an array (n, ...) of the space's type.
+
+        Raises:
+            ActionError: no numbers, wrong shape, a number that is not finite, out of range, or
+                not whole where it must be; the message names the whole batch's shape and the
+                first offending index.
+        """
+        array = self._numbers(actions)
+        if array.shape != self._shape:
+            raise ActionError(f"actions have shape {array.shape}, expected {self._shape}")
+        good = (array >= self._low) & (array <= self._high) & np.isfinite(array)
+        if self._whole and array.dtype.kind == "f":
+            good &= array == np.rint(array)
+        if not good.all():
+            self._refuse(array, [int(k) for k in np.argwhere(~good)[0]])
+        return array.astype(self._dtype, copy=False)
+
+    def _numbers(self, actions: Any) -> NDArray[Any]:
+        try:
+            array = np.asarray(actions)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"{array.dtype.name} is no type of real number")
+            if self._whole:
+                return array
+            with np.errstate(over="ignore"):  # too large for the space's type is inf
+                return array.astype(self._dtype, copy=False)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise ActionError(f"expected actions of shape {self._shape}: {error}") from error
+
+    def _refuse(self, array: NDArray[Any], where: list[int]) -> None:
+        value, column = array[tuple(where)], tuple(where[1:])
+        low, high = _exactly(self._low[column]), _exactly(self._high[column])
+        wrong = (
+            f"no whole number from {low} to {high}" if self._whole else f"outside [{low}, {high}]"
+        )
+        raise ActionError(
+            f"actions of shape {self._shape}: entry {where} is {_exactly(value)}, {wrong}"
+        )
+
+
+def _exactly(value: Any) -> str:
+    """A number in as few digits as tell it apart from its neighbours, such as a bound."""
+    return str(value).removesuffix(".0")
+
+
 class SB3VecEnv(VecEnv):
     """One or several Gymnasium vector environments, side by side, for Stable-Baselines3.
 
@@ -104,6 +181,9 @@ class SB3VecEnv(VecEnv):
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._actions: NDArray[Any] = np.empty(0)
+        self._checked = (
+            BatchCheck(first.single_action_space, self.num_envs) if len(self.envs) > 1 else None
+        )
 
     def _check(self) -> None:
         if not self.envs:
@@ -150,15 +230,20 @@ class SB3VecEnv(VecEnv):
         return tick.observations, tick.rewards, tick.terminated | tick.truncated, infos
 
     def step_arrays(self, actions: NDArray[Any]) -> Tick:
-        """Play one tick without SB3's list of dictionaries; the arrays are the caller's."""
-        if len(self.envs) == 1:
+        """Play one tick without SB3's list of dictionaries; the arrays are the caller's.
+
+        Raises:
+            ActionError: actions that are not in the action space; no arena has played.
+        """
+        if self._checked is None:
             observations, rewards, terminated, truncated, infos = self.envs[0].step(actions)
             # simulators overwrite their arrays on the next tick; what is handed out must last
             observations, terminated = observations.copy(), terminated.copy()
             truncated, parts = truncated.copy(), [infos]
         else:
+            checked = self._checked(actions)
             steps = [
-                env.step(actions[where]) for env, where in zip(self.envs, self._slices, strict=True)
+                env.step(checked[where]) for env, where in zip(self.envs, self._slices, strict=True)
             ]
             observations, rewards, terminated, truncated = (
                 np.concatenate([step[part] for step in steps]) for part in range(4)
@@ -240,6 +325,10 @@ class SB3VecEnv(VecEnv):
         """Close the environments."""
         for env in self.envs:
             env.close()
+
+    def get_images(self) -> list[Any]:
+        """A frame per arena, of environments made with ``render_mode="rgb_array"``."""
+        return [frame for env in self.envs for frame in env.render() or [None] * env.num_envs]
 
     def _owner(self, index: int) -> int:
         return next(

@@ -47,5 +47,6 @@ def errors(scripts: Iterable[dict[str, Any]]) -> dict[str, float]:
             "velocity": state.velocity - vel[:, tick, None, :],
             "on_ground": state.on_ground * 1.0 - grounded[:, tick, None],
         }
-        worst = {name: max(worst[name], float(np.abs(off[name]).max())) for name in worst}
+        # np.maximum keeps a NaN, which max() may drop
+        worst = {name: float(np.maximum(worst[name], np.abs(off[name]).max())) for name in worst}
     return worst

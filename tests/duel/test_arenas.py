@@ -8,11 +8,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from skilldistill.duel.arenas import DuelArenas, ScriptPolicy
 from skilldistill.duel.declare import DOMAIN
 from skilldistill.errors import ActionError, ConfigurationError
-from tests.duel.making import TASKS, Hash, Puppet, action, play_through, random_actions
+from tests.duel.making import LIMIT, TASKS, Hash, Puppet, action, play_through, random_actions
 
 EPISODES = {1: (0, 5, 17, 255), 7: (0, 14, 252)}
 """First episodes of the batches of 1 and of 7 that are compared to the batch of 256."""
@@ -190,10 +191,55 @@ def test_a_wrong_shape_is_named_beside_the_right_one(shape: tuple[int, ...]) -> 
         arenas.step(np.zeros(shape))
 
 
-@pytest.mark.parametrize("junk", ["forward", [[1, 2], [3]], None, [{}] * 3])
+JUNK = {
+    "word": "forward",
+    "ragged": [[1, 2], [3]],
+    "nothing": None,
+    "dictionaries": [{}] * 3,
+    "words": [["0"] * 9] * 3,
+    "bytes": np.full((3, 9), b"0"),
+    "dates": np.zeros((3, 9), dtype="datetime64[s]"),
+    "complex": np.zeros((3, 9), dtype=complex),
+    "objects": np.zeros((3, 9), dtype=object),
+    "holes": [[None] * 9] * 3,
+    "too long for a float": [[10**400] * 9] * 3,
+    "a gradient": torch.zeros((3, 9), requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 def test_what_is_no_array_of_numbers_is_refused(junk: object) -> None:
-    with pytest.raises(ActionError, match=r"\(3, 9\)"):
+    with pytest.raises(ActionError, match=r"expected actions of shape \(3, 9\)"):
         DuelArenas("combined", 3, seed=0).step(junk)  # type: ignore[arg-type]
+
+
+def test_a_number_too_long_for_a_float_is_refused_whatever_holds_it() -> None:
+    class Long:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            raise OverflowError("int too large to convert to float")
+
+    with pytest.raises(ActionError, match=r"shape \(3, 9\): int too large"):
+        DuelArenas("combined", 3, seed=0).step(Long())  # type: ignore[arg-type]
+
+
+def test_a_tensor_without_a_gradient_is_an_array() -> None:
+    arenas = DuelArenas("combined", 3, seed=0)
+    arenas.step(torch.zeros((3, 9)))  # type: ignore[arg-type]
+    assert arenas.state.tick.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_just_beyond_a_bound_is_told_apart_from_it(sign: int) -> None:
+    actions = np.zeros((3, 9), dtype=np.float32)
+    actions[1, 7] = np.nextafter(sign * np.float32(0.6283185), np.float32(9 * sign))
+    with pytest.raises(ActionError) as caught:
+        DuelArenas("combined", 3, seed=0).step(actions)
+    told = re.fullmatch(r".* is (.*), outside \[(.*), (.*)\]", str(caught.value))
+    assert told is not None
+    value, low, high = map(float, told.groups())
+    assert not low <= value <= high
+    assert [np.float32(number) for number in (low, high)] == [-LIMIT, LIMIT]
+    assert np.float32(value) == actions[1, 7]
 
 
 def test_a_rival_is_held_to_the_same_bounds() -> None:
@@ -203,6 +249,21 @@ def test_a_rival_is_held_to_the_same_bounds() -> None:
 
     arenas = DuelArenas("combined", 2, seed=0, opponent=Cheater())
     with pytest.raises(ActionError, match=r"entry \[0, 7\] is 0\.63,"):
+        arenas.step(np.zeros((2, 9), dtype=np.float32))
+    with pytest.raises(ActionError, match=r"^the opponent's actions of shape \(2, 9\)"):
+        arenas.step(np.zeros((2, 9), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((1, 9)), r"the opponent's actions have shape \(1, 9\), expected \(2, 9\)"),
+        (None, r"expected the opponent's actions of shape \(2, 9\)"),
+    ],
+)
+def test_a_rivals_mistake_is_not_blamed_on_the_agent(given: object, message: str) -> None:
+    arenas = DuelArenas("combined", 2, seed=0, opponent=Puppet(given))  # type: ignore[arg-type]
+    with pytest.raises(ActionError, match=message):
         arenas.step(np.zeros((2, 9), dtype=np.float32))
 
 
@@ -217,6 +278,13 @@ def test_legal_limits_are_legal() -> None:
     [
         ({"task": "combind"}, "no task 'combind'"),
         ({"opponent": "boss"}, "no opponent 'boss'"),
+        ({"opponent": 3}, r"a name or a policy with act\(view\), not 3"),
+        ({"opponent": object()}, r"a name or a policy with act\(view\)"),
+        ({"opponent": ["chaser"]}, r"a name or a policy with act\(view\)"),
+        ({"task": "aiming", "opponent": 3}, r"a name or a policy with act\(view\), not 3"),
+        ({"max_ticks": 0}, "a whole number of ticks, not 0"),
+        ({"max_ticks": 2.5}, r"a whole number of ticks, not 2\.5"),
+        ({"max_ticks": True}, "a whole number of ticks, not True"),
         ({"task": "aiming", "opponent": Hash()}, "takes no policy"),
         ({"num_arenas": 0}, "at least one arena"),
     ],
@@ -224,7 +292,17 @@ def test_legal_limits_are_legal() -> None:
 def test_wrong_settings_are_refused(arguments: dict, message: str) -> None:
     given = {"task": "combined", "num_arenas": 2, "opponent": None, **arguments}
     with pytest.raises(ConfigurationError, match=message):
-        DuelArenas(given["task"], given["num_arenas"], seed=0, opponent=given["opponent"])
+        DuelArenas(seed=0, **given)
+
+
+@pytest.mark.parametrize(("wanted", "ticks"), [(7, 7), (np.int64(199), 199), (10_000, 200)])
+def test_episodes_can_be_made_shorter_but_not_longer(wanted: int, ticks: int) -> None:
+    arenas = DuelArenas("aiming", 2, seed=0, max_ticks=wanted)
+    for tick in range(1, ticks + 1):
+        moved = arenas.step(np.zeros((2, 9), dtype=np.float32))
+        assert (moved.truncated == (tick == ticks)).all()
+    assert not moved.terminated.any()
+    assert not arenas.active.any()
 
 
 def test_scripts_play_only_duels_and_have_names() -> None:
@@ -250,8 +328,13 @@ def soak(ticks: int, n: int, seed: int = 0) -> tuple[float, float]:
         if tick % 3 == 0:  # hold keys for a moment, as players do
             actions, rival.actions = random_actions(rng, n), random_actions(rng, n)
         arenas.step(actions)
-        fastest = max(fastest, float(np.linalg.norm(arenas.state.velocity, axis=-1).max()))
-        lowest = min(lowest, float(arenas.state.position[..., 1].min()))
+        # np.maximum and np.minimum keep a NaN, which max() and min() may drop
+        speed, height = (
+            np.linalg.norm(arenas.state.velocity, axis=-1),
+            arenas.state.position[..., 1],
+        )
+        fastest = float(np.maximum(fastest, speed.max()))
+        lowest = float(np.minimum(lowest, height.min()))
         assert np.isfinite(arenas.view.unified()).all()
         over = ~arenas.active
         if over.any():

@@ -87,6 +87,51 @@ def test_two_at_the_same_place_have_no_direction_and_no_error() -> None:
     assert np.isfinite(observations.native("clicking", state, earlier)).all()
 
 
+def test_pitch_of_two_at_the_same_place_is_no_error_either() -> None:
+    state = facing((0, 0, 0), pitch=0.4)
+    earlier = np.array([[0.0, 0.0, 1.0]])
+    assert observations.native("aiming", state, earlier)[0].tolist() == [0, 1, 0, 1, 0]
+    assert observations.native("clicking", state, earlier)[0, :3].tolist() == [0, 0, 0]
+    above = facing((0, 2, 0), pitch=0.4)  # right above there is a direction
+    assert observations.native("aiming", above, earlier)[0, 2:4] == pytest.approx(
+        [math.sin(math.pi / 2 - 0.4), math.cos(math.pi / 2 - 0.4)], abs=1e-7
+    )
+
+
+@pytest.mark.parametrize("skill", SIZES)
+@pytest.mark.parametrize("turns", [1, -1, 2, -7])
+def test_whole_turns_change_nothing_that_is_seen(skill: str, turns: int) -> None:
+    state, earlier = random_state(3)
+    turned = state.copy()
+    turned.yaw += 2 * math.pi * turns
+    np.testing.assert_allclose(
+        observations.native(skill, turned, earlier),
+        observations.native(skill, state, earlier),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("fighter", [0, 1])
+def test_looking_changes_nothing(fighter: int) -> None:
+    state, earlier = random_state(4)
+    before = state.fighters.tobytes()
+    observations.unified(state, fighter)
+    for skill in SIZES:
+        observations.native(skill, state, earlier, fighter)
+    assert state.fighters.tobytes() == before
+
+
+@pytest.mark.parametrize("fighter", [2, -1, True, False, 0.0, "0", None])
+def test_there_are_fighters_0_and_1_only(fighter: object) -> None:
+    state = DuelState.create(3)
+    with pytest.raises(ConfigurationError, match=f"no fighter {fighter!r}"):
+        observations.unified(state, fighter)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=f"no fighter {fighter!r}"):
+        observations.native("aiming", state, np.zeros((3, 3)), fighter)  # type: ignore[arg-type]
+    numbers = (observations.unified(state, np.int64(1)), observations.unified(state, 1))
+    assert (numbers[0] == numbers[1]).all()
+
+
 def test_the_declared_names_fit() -> None:
     assert len(DOMAIN.observation_names) == len(set(DOMAIN.observation_names)) == 20
     for skill in DOMAIN.skills:

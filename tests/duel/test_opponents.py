@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from skilldistill.duel import combat, opponents
 from skilldistill.duel.arenas import DuelArenas, ScriptPolicy
 from skilldistill.duel.declare import DOMAIN, scripted
 from tests.duel.making import Puppet, action
@@ -95,18 +96,80 @@ def test_the_chaser_comes_sprinting_turns_smoothly_and_clicks_six_times_a_second
     assert clicks / 64 == pytest.approx(6 * 400 / 20, abs=1)
     assert sprinted > 0.9 * 64 * 10
     assert np.max(turns) < 0.35  # far below the 36° that the rules allow
+    assert np.max(turns) <= opponents.SMOOTH_LIMIT + 1e-9
     distance = np.linalg.norm(arenas.state.position[:, 1], axis=-1)
     assert np.median(distance) < 4.5
     assert np.median(arenas.episodes["taken"]) > 10
 
 
+def chaser_before(distance: float, *, yaw_off: float = 0.0, pitch_off: float = 0.0) -> DuelArenas:
+    """The chaser so far from the agent, and so far from looking at it."""
+    arenas = DuelArenas("combined", 1, seed=5, opponent="chaser")
+    arenas.state.position[0] = [[0, 0, 0], [0, 0, distance]]
+    arenas.state.yaw[0, 1] = math.pi - yaw_off
+    arenas.state.pitch[0, 1] = -pitch_off
+    return arenas
+
+
+@pytest.mark.parametrize(
+    ("off", "turn"),
+    [(3.0, 0.3), (-2.0, -0.3), (0.9, 0.3), (0.8, 0.28), (-0.2, -0.07), (0.01, 0.0035), (0, 0)],
+)
+def test_the_chaser_turns_by_a_share_of_the_angle_and_never_fast(off: float, turn: float) -> None:
+    arenas = chaser_before(6.0, yaw_off=off)
+    before = arenas.state.yaw[0, 1]
+    arenas.step(np.zeros((1, 9), dtype=np.float32))
+    turned = np.angle(np.exp(1j * (arenas.state.yaw[0, 1] - before)))
+    assert turned == pytest.approx(turn, abs=1e-12)
+    up = min(max(off, -1.5), 1.5)
+    arenas = chaser_before(6.0, pitch_off=up)
+    arenas.step(np.zeros((1, 9), dtype=np.float32))
+    assert arenas.state.pitch[0, 1] + up == pytest.approx(turn, abs=1e-12)
+
+
+def test_the_chaser_turns_ever_slower_and_does_not_overshoot() -> None:
+    arenas = chaser_before(6.0, yaw_off=1.5)
+    left = []
+    for _ in range(30):
+        arenas.state.position[0] = [[0, 0, 0], [0, 0, 6]]
+        arenas.step(np.zeros((1, 9), dtype=np.float32))
+        left.append(math.pi - arenas.state.yaw[0, 1])
+    assert (np.diff(left) <= 0).all()
+    assert 0 <= left[-1] < 1e-3
+
+
+def test_the_chaser_strafes_in_reach_now_to_one_side_and_now_to_the_other() -> None:
+    sides = []
+    arenas = chaser_before(2.5)
+    for _ in range(300):
+        arenas.state.position[0] = [[0, 0, 0], [0, 0, 2.5]]
+        arenas.state.health[0] = 20
+        arenas.step(np.zeros((1, 9), dtype=np.float32))
+        held = arenas.state.fighters[0, 1]
+        assert bool(held["a"]) != bool(held["d"])
+        sides.append(bool(held["a"]))
+    assert 60 < sum(sides) < 240
+    changes = np.flatnonzero(np.diff(sides)) + 1
+    assert (changes % 15 == 0).all()  # not to and fro in every tick
+    for distance in (3.01, 6.0):
+        arenas = chaser_before(distance)
+        arenas.step(np.zeros((1, 9), dtype=np.float32))
+        assert not arenas.state.fighters["a"][0, 1]
+        assert not arenas.state.fighters["d"][0, 1]
+
+
 def test_the_strafer_keeps_its_distance_circles_and_clicks_only_when_aimed() -> None:
     arenas = DuelArenas("combined", 64, seed=5, opponent="strafer")
-    distances, bearings = [], []
+    distances, bearings, clicked = [], [], 0
     for _ in range(300):
         arenas.state.position[:, 0] = 0
         arenas.state.health[:, 0] = 20
+        in_sight = combat.sight_distance(arenas.state)[:, 1] <= 3.0
+        would_land = in_sight & (arenas.state.invulnerable_ticks[:, 0] == 0)
         arenas.step(np.zeros((64, 9), dtype=np.float32))
+        clicks = arenas.state.fighters["click"][:, 1]
+        assert (clicks == would_land).all()  # when a hit would land, and only then
+        clicked += int(clicks.sum())
         offset = arenas.state.position[:, 1]
         distances.append(np.hypot(offset[:, 0], offset[:, 2]))
         bearings.append(np.arctan2(offset[:, 0], offset[:, 2]))
@@ -116,8 +179,7 @@ def test_the_strafer_keeps_its_distance_circles_and_clicks_only_when_aimed() -> 
     travelled = np.abs(np.diff(np.unwrap(bearings, axis=0), axis=0)).sum(axis=0)
     assert np.median(travelled) > 2
     found = arenas.metrics()
-    clicked = arenas.state.fighters["click"][:, 1].sum()
-    assert clicked <= 64
+    assert 64 * 10 < clicked <= 64 * 30  # a hit cannot be had more often than every tenth tick
     assert np.median(found["taken"]) > 10
 
 

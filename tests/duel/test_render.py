@@ -80,6 +80,36 @@ def test_the_camera_follows_the_middle() -> None:
     assert np.abs(render.draw(far, 0).astype(int) - at_origin).max() <= 2
 
 
+@pytest.mark.parametrize("distance", [3, 30, 60, 115])
+@pytest.mark.parametrize("bearing", [0.0, math.pi / 2, 2.3, -0.8])
+def test_both_fighters_stay_in_the_picture_however_far_apart(
+    distance: float, bearing: float
+) -> None:
+    arenas = duel((distance * math.sin(bearing), 0, distance * math.cos(bearing)))
+    frame = render.draw(arenas, 0)[60:405]  # between the texts at the edges
+    places = []
+    for colour in (hud.AGENT, hud.OPPONENT):
+        rows, columns = np.nonzero(close_to(frame, colour))
+        assert len(rows) > 40
+        assert columns.min() > 0
+        assert columns.max() < 639
+        places.append((columns.mean(), -rows.mean()))
+    right, up = np.subtract(places[1], places[0])
+    assert math.atan2(right, up) == pytest.approx(bearing, abs=0.25)
+
+
+@pytest.mark.parametrize(("distance", "spacing"), [(14, 1), (60, 5), (115, 5)])
+def test_lines_on_the_floor_are_never_crowded(distance: float, spacing: float) -> None:
+    frame = render.draw(duel((0, 0, distance)), 0).astype(int)
+    row = frame[180:300, 8:250].sum(axis=-1).min(axis=0)  # where no line runs across
+    edges = np.flatnonzero((row[1:-1] > row[:-2] + 6) & (row[1:-1] >= row[2:]))
+    gaps = np.diff(edges)
+    assert len(gaps) >= 5
+    assert gaps.min() >= 8
+    pixels = min(76.0, 330 / (distance + 3))
+    assert np.median(gaps) == pytest.approx(pixels * spacing, abs=1.5)
+
+
 def test_the_look_ray_points_where_the_agent_looks() -> None:
     """The agent stands in the middle column, far from its opponent."""
     for yaw, right in ((0.0, False), (1.2, True)):
@@ -307,6 +337,48 @@ def test_the_human_mode_shows_frames_in_a_window_until_it_is_closed() -> None:
     pytest.importorskip("pygame", reason="the window extra is not installed")
     done = subprocess.run(
         [sys.executable, "-c", SHOWING],
+        env={"SDL_VIDEODRIVER": "dummy", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "shown"
+
+
+BY_ITSELF = """
+import sys
+import gymnasium, numpy as np, skilldistill
+from skilldistill.duel import render
+
+def on_screen():
+    import pygame
+    return pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+
+many = sys.argv[1] == "many"
+made = {"id": "skilldistill/Aiming-v0", "render_mode": "human", "view": "first_person"}
+short = {"num_envs": 2, "max_episode_steps": 3}
+env = gymnasium.make_vec(**short, **made) if many else gymnasium.make(**made)
+arenas = env.unwrapped.arenas
+env.reset(seed=0)
+frames = [on_screen()]
+assert (frames[0] == render.draw(arenas, 0, "first_person")).all()
+for _ in range(4):  # of many, over the end of an episode
+    env.step(np.full((2, 2) if many else 2, 0.1, dtype=np.float32))
+    frames.append(on_screen())
+    assert (frames[-1] == render.draw(arenas, 0, "first_person")).all()
+assert len({frame.tobytes() for frame in frames}) == 5
+env.close()
+print("shown")
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "many"])
+def test_the_human_mode_shows_every_reset_and_step_by_itself(how: str) -> None:
+    pytest.importorskip("pygame", reason="the window extra is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", BY_ITSELF, how],
         env={"SDL_VIDEODRIVER": "dummy", "PATH": ""},
         capture_output=True,
         text=True,

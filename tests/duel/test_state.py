@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -60,11 +63,26 @@ def test_saving_and_restoring_keeps_every_byte() -> None:
 
 def test_a_copy_is_independent() -> None:
     state = DuelState.create(2)
-    copy = state.copy()
-    copy.position[...] = 1
-    copy.tick[...] = 3
+    other = state.copy()
+    other.position[...] = 1
+    other.tick[...] = 3
     assert (state.position == 0).all()
     assert (state.tick == 0).all()
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_windows_of_a_copied_state_are_windows_onto_the_copy(name: str, way: str) -> None:
+    state = DuelState.create(5)
+    state.position = np.random.default_rng(1).normal(size=(5, 2, 3))
+    other = copy.deepcopy(state) if way == "deepcopy" else pickle.loads(pickle.dumps(state))
+    assert other.fighters.dtype.isalignedstruct  # or the compiled code is compiled once more
+    assert (other.fighters == state.fighters).all()
+    setattr(other, name, 1)
+    saved = DuelState.create(5)
+    saved.update(other.to_dict())
+    assert (getattr(saved, name) == 1).all()
+    assert not (getattr(state, name) == 1).all() or name == "on_ground"
 
 
 def test_unknown_attributes_and_empty_states_are_refused() -> None:

@@ -304,11 +304,106 @@ def test_a_task_ignores_what_the_player_does_not_control(task: str, matters: set
             for _ in range(25):
                 arenas.step(now)
             ended.append(arenas.state.position.tobytes() + arenas.state.yaw.tobytes())
-            ended[-1] += arenas.episodes["clicks"].tobytes()
+            ended[-1] += arenas.state.pitch.tobytes() + arenas.episodes["clicks"].tobytes()
         if ended[0] != ended[1]:
             changed.add(name)
     # w must be moving for sprint to matter, and its own change is a change
     assert changed == matters
+
+
+# Rewards ------------------------------------------------------------------------------------
+
+
+def apart(task: str, distance: float, opponent: object = "still") -> DuelArenas:
+    """One arena: the agent at the origin, its opponent before it; they look at each other."""
+    arenas = DuelArenas(task, 1, seed=0, opponent=opponent)  # type: ignore[arg-type]
+    arenas.state.position[0] = [[0, 0, 0], [0, 0, distance]]
+    arenas.state.yaw[0], arenas.state.pitch[0] = [0, PI], 0.0
+    arenas.state.health[0] = 20
+    return arenas
+
+
+def reward(arenas: DuelArenas, **keys: float) -> float:
+    return float(arenas.step(action(**keys)[None]).rewards[0])
+
+
+@pytest.mark.parametrize(
+    ("distance", "expected"),
+    [(2.0, 0.1), (3.2, 0.1), (5.2, -0.2), (3.7, -0.05), (1.0, -0.1), (6.2, -0.3), (50.0, -0.3)],
+)
+def test_movement_pays_for_the_band_and_charges_for_the_way_to_it(
+    distance: float, expected: float
+) -> None:
+    arenas = apart("movement", distance)
+    arenas.state.invulnerable_ticks[0] = 5  # no hits
+    assert reward(arenas) == pytest.approx(expected, abs=1e-6)
+
+
+def test_movement_pays_half_a_point_for_a_hit_and_charges_it_for_one_taken() -> None:
+    # the opponent is thrown from 2.5 to 2.9 blocks, within the band
+    assert reward(apart("movement", 2.5)) == pytest.approx(0.1 + 0.5, abs=1e-6)
+    # from 3.1 to 3.5, and 0.4 up: too far
+    far = math.hypot(3.5, 0.4) - 3.2
+    assert reward(apart("movement", 3.1)) == pytest.approx(-0.1 * far + 0.5, abs=1e-6)
+    taken = 0
+    arenas = apart("movement", 2.5, "chaser")
+    for _ in range(10):
+        arenas.state.position[0] = [[0, 0, 0], [0, 0, 2.5]]
+        arenas.state.velocity[0], arenas.state.invulnerable_ticks[0] = 0.0, [0, 5]
+        found = reward(arenas)
+        gone = np.linalg.norm(arenas.state.position[0, 1] - arenas.state.position[0, 0])
+        outside = max(float(gone) - 3.2, 2.0 - float(gone), 0.0)
+        hit = bool(arenas.state.fighters["landed"][0, 1])
+        taken += hit
+        expected = (0.1 if outside == 0 else -0.1 * outside) - 0.5 * hit
+        assert found == pytest.approx(expected, abs=1e-6)
+    assert taken == 3  # six clicks per second, all of them in reach
+
+
+def test_aiming_pays_for_the_target_and_charges_the_angle_to_its_middle() -> None:
+    low = math.atan2(1.62 - 0.9, 5.0)  # the middle of the box is below the eyes
+    assert reward(apart("aiming", 5.0)) == pytest.approx(1 - low, abs=1e-6)
+    assert reward(apart("aiming", 5.0), dpitch=-low) == pytest.approx(1.0, abs=1e-3)
+    beside = math.acos(math.cos(0.5) * math.cos(low))
+    assert reward(apart("aiming", 5.0), dyaw=0.5) == pytest.approx(-beside, abs=1e-6)
+    behind = apart("aiming", 5.0)
+    behind.state.yaw[0, 0] = PI
+    assert reward(behind) == pytest.approx(-(PI - low), abs=1e-6)
+
+
+def test_clicking_pays_one_for_a_hit_and_charges_two_for_a_click_at_nothing() -> None:
+    inside = 0.2  # from within the box every look meets it, wherever the autopilot looks
+    assert reward(apart("clicking", inside), click=1) == 1.0
+    assert reward(apart("clicking", inside)) == 0.0
+    assert reward(apart("clicking", 8.0), click=1) == -2.0
+    assert reward(apart("clicking", 8.0)) == 0.0
+    unhurt = apart("clicking", inside)
+    unhurt.state.invulnerable_ticks[0, 1] = 3
+    assert reward(unhurt, click=1) == -2.0
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "health", "expected"),
+    [
+        (0, 0, (20, 20), 0.0),
+        (1, 0, (20, 20), 1.0),
+        (0, 1, (20, 20), -1.0),
+        (1, 1, (20, 20), 0.0),
+        (1, 0, (20, 1), 11.0),
+        (0, 1, (1, 20), -11.0),
+        (1, 1, (1, 20), -10.0),
+        (1, 1, (20, 1), 10.0),
+        (1, 1, (1, 1), 0.0),
+    ],
+)
+def test_combined_pays_for_hits_and_ten_for_the_fight(
+    mine: int, theirs: int, health: tuple[int, int], expected: float
+) -> None:
+    arenas = apart("combined", 2.0, Puppet(action(click=theirs)[None]))
+    arenas.state.health[0] = health
+    assert reward(arenas, click=mine) == expected
+    missed = apart("combined", 8.0, Puppet(action(click=theirs)[None]))
+    assert reward(missed, click=mine) == 0.0
 
 
 # Beginning and end --------------------------------------------------------------------------

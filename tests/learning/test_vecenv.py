@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import gymnasium
@@ -11,8 +13,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from skilldistill.errors import ConfigurationError
-from skilldistill.learning.vecenv import SB3VecEnv
+from skilldistill.errors import ActionError, ConfigurationError
+from skilldistill.learning.vecenv import BatchCheck, SB3VecEnv
 from tests import tiny
 
 
@@ -24,7 +26,7 @@ class Counter(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def __init__(self, num_envs: int = 3, *, objects: bool = False) -> None:
         self.num_envs, self.objects = num_envs, objects
         self.single_observation_space = gymnasium.spaces.Box(0, 100, (2,), np.float32)
-        self.single_action_space = gymnasium.spaces.Discrete(2)
+        self.single_action_space = gymnasium.spaces.Discrete(5)
         self.ends = np.arange(num_envs) + 2
         self.buffer = np.zeros((num_envs, 2), np.float32)
         self.calls = 0
@@ -115,6 +117,129 @@ def test_environments_stand_side_by_side() -> None:
     _, _, dones, infos = env.step(actions)
     assert dones.tolist() == [True, False, True, False, False]
     assert infos[2]["terminal_observation"].tolist() == [2.0, 2.0]
+
+
+class Recorder(Counter):
+    """Takes actions of any space and keeps them."""
+
+    def __init__(self, num_envs: int, space: gymnasium.Space[Any]) -> None:
+        super().__init__(num_envs)
+        self.single_action_space = space
+        self.given: list[np.ndarray] = []
+
+    def step(self, actions: np.ndarray) -> Any:
+        self.given.append(actions)
+        return super().step(np.zeros(self.num_envs))
+
+
+PAIR = gymnasium.spaces.Box(np.array([0, -0.1], np.float32), np.array([1, 0.1], np.float32))
+ENDLESS = gymnasium.spaces.Box(-math.inf, math.inf, (2,), np.float32)
+BYTES = gymnasium.spaces.Box(0, 255, (2,), np.uint8)
+BITS = gymnasium.spaces.MultiBinary(2)
+SIDES = gymnasium.spaces.Discrete(3, start=-1)
+KNOBS = gymnasium.spaces.MultiDiscrete([2, 4])
+
+
+def recorders(space: gymnasium.Space[Any]) -> tuple[SB3VecEnv, list[Recorder]]:
+    envs = [Recorder(2, space), Recorder(1, space)]
+    return SB3VecEnv(envs), envs
+
+
+@pytest.mark.parametrize(
+    ("space", "good", "bad", "told"),
+    [
+        (PAIR, 0.1, 0.10001, "outside [-0.1, 0.1]"),
+        (PAIR, 0, math.nan, "outside [-0.1, 0.1]"),
+        (PAIR, -0.1, -math.inf, "outside [-0.1, 0.1]"),
+        (PAIR, 0.05, 1e300, "outside [-0.1, 0.1]"),
+        (ENDLESS, 1e30, math.inf, "outside [-inf, inf]"),
+        (ENDLESS, -5, math.nan, "outside [-inf, inf]"),
+        (BYTES, 255, 256, "no whole number from 0 to 255"),
+        (BYTES, 0, -1, "no whole number from 0 to 255"),
+        (BITS, 1, 0.5, "no whole number from 0 to 1"),
+        (BITS, True, 2, "no whole number from 0 to 1"),
+        (BITS, 1.0, math.nan, "no whole number from 0 to 1"),
+        (SIDES, -1, -2, "no whole number from -1 to 1"),
+        (SIDES, 1, 2, "no whole number from -1 to 1"),
+        (SIDES, 0.0, 0.999, "no whole number from -1 to 1"),
+        (KNOBS, 3, 4, "no whole number from 0 to 3"),
+    ],
+)
+def test_a_batch_for_several_environments_is_checked_before_any_of_them_plays(
+    space: gymnasium.Space[Any], good: float, bad: float, told: str
+) -> None:
+    shape = (3, *(space.shape or ()))
+    at = (2, *(1 for _ in shape[1:]))
+    env, envs = recorders(space)
+    env.reset()
+    actions = np.zeros(shape, dtype=np.float64)
+    actions[at] = bad
+    message = rf"actions of shape {re.escape(str(shape))}: entry {re.escape(str(list(at)))} is "
+    with pytest.raises(ActionError, match=message + ".*" + re.escape(told)):
+        env.step(actions)
+    assert [one.given for one in envs] == [[], []]
+    actions[at] = good
+    env.step(actions)
+    given = np.concatenate([one.given[0] for one in envs])
+    assert (given.shape, given.dtype) == (shape, space.dtype)
+    assert given[at] == np.asarray(good, dtype=space.dtype)
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        None,
+        "abc",
+        ["a", "b", "c"],
+        [[0, 0], [0], [0, 0]],
+        [[0, 0], [0, None], [0, 0]],
+        1j,
+        [10**400],
+    ],
+)
+def test_what_are_no_numbers_is_refused_before_any_environment_plays(actions: Any) -> None:
+    for space, shape in ((PAIR, "(3, 2)"), (SIDES, "(3,)")):
+        env, envs = recorders(space)
+        env.reset()
+        with pytest.raises(ActionError, match=f"expected actions of shape {re.escape(shape)}: "):
+            env.step(actions)
+        assert [one.given for one in envs] == [[], []]
+
+
+@pytest.mark.parametrize("wrong", [(), (2,), (4, 2), (2, 2), (3, 3), (3, 2, 1)])
+def test_a_batch_of_another_shape_is_refused_as_a_whole(wrong: tuple[int, ...]) -> None:
+    env, envs = recorders(PAIR)
+    env.reset()
+    with pytest.raises(ActionError, match=re.escape(f"shape {wrong}, expected (3, 2)")):
+        env.step(np.zeros(wrong))
+    with pytest.raises(ActionError, match=re.escape("shape (), expected (3, 2)")):
+        env.step(3)  # type: ignore[arg-type]
+    assert [one.given for one in envs] == [[], []]
+
+
+def test_spaces_that_sb3_does_not_know_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no actions of the kind"):
+        BatchCheck(gymnasium.spaces.Text(3), 2)
+
+
+class Painted(Counter):
+    """Every arena's frame is of one tone: its number."""
+
+    render_mode = "rgb_array"
+
+    def render(self) -> Any:
+        return tuple(np.full((4, 6, 3), i, dtype=np.uint8) for i in range(self.num_envs))
+
+
+def test_sb3_renders_a_frame_of_every_arena() -> None:
+    env = SB3VecEnv([Painted(2), Painted(1)])
+    assert [int(frame[0, 0, 0]) for frame in env.get_images()] == [0, 1, 0]
+    tiled = env.render()
+    assert tiled is not None
+    assert tiled.shape == (8, 12, 3)
+    alone = SB3VecEnv(Painted(1)).render()
+    assert alone is not None
+    assert alone.shape == (4, 6, 3)
 
 
 def test_methods_are_called_once_per_environment() -> None:
