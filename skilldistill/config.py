@@ -206,7 +206,7 @@ class FinetuneConfig(BaseConfig):
         low=0.0,
     )
     binary_temperature: float = option(
-        0.5, "divides the log-odds of buttons while learning; below 1 they are surer", low=0.01
+        0.5, "divides the log-odds of buttons at the start; below 1 they are surer", low=0.01
     )
     opponent: str = option("chaser", "scripted opponent, mix, self, or a policy reference")
     guard_every: int = option(5, "rollouts between guard evaluations; 0 turns the guard off", low=0)

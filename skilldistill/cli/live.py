@@ -118,11 +118,14 @@ class _Stage:
 
     @property
     def timing(self) -> str:
-        spent = self.now - self.began
         done = share(self.report)
-        if self.finished or done <= 0:
-            return f"{spent:.1f} s"
-        return f"{spent:.0f} s, {spent / done - spent:.0f} s left"
+        if self.finished:
+            return f"{self.now - self.began:.1f} s"
+        spent = time.monotonic() - self.began  # the clock goes on between reports
+        if done <= 0:
+            return f"{spent:.0f} s"
+        left = max(0.0, (self.now - self.began) / done - spent)
+        return f"{spent:.0f} s, {left:.0f} s left"
 
 
 class LiveTable:

@@ -83,6 +83,7 @@ def render(
 {_overview(report)}
 {_comparison(report)}
 {_retention(report)}
+{_finetuning(report)}
 {tasks}
 {_drawings(drawings or {})}
 <footer>
@@ -134,6 +135,37 @@ def _retention(report: EvaluationReport) -> str:
         if here:
             parts += f"<h3>{escape(task.name)}</h3>" + bars(report, here, unit="retention")
     return parts
+
+
+_RUN = {
+    "steps": "steps",
+    "warmup_steps": "of them critic only",
+    "collapse_depth": "collapse depth",
+    "kl_raises": "times the tie was tightened",
+    "rollbacks": "times good weights came back",
+}
+"""Figures of a fine-tuning, and what they are called."""
+
+
+def _finetuning(report: EvaluationReport) -> str:
+    tuned = [policy for policy in report.policies if policy.finetuning]
+    if not tuned:
+        return ""
+    heads = "".join(f"<th>{escape(words)}</th>" for words in _RUN.values())
+    rows = ""
+    for policy in tuned:
+        cells = "".join(f"<td>{_plain(policy.finetuning.get(name))}</td>" for name in _RUN)
+        rows += f"<tr><th>{_name(report, policy.label)}</th>{cells}</tr>"
+    caption = "Collapse depth: how far the fight's score fell below the start's, early on"
+    return f"""<h2>How the fine-tuning went</h2>
+<div class="scroll"><table><caption>{caption}</caption>
+<thead><tr><th>policy</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"""
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if isinstance(value, float) else "–"
 
 
 def _task(report: EvaluationReport, task: TaskEntry) -> str:

@@ -43,6 +43,8 @@ class PolicyEntry:
     """For an expert: the one skill it has."""
     experts: Mapping[str, str] = field(default_factory=dict)
     """For ``composite``: the reference of the expert of each skill."""
+    finetuning: Mapping[str, Any] = field(default_factory=dict)
+    """For a fine-tuned checkpoint: what its run says of itself, such as ``collapse_depth``."""
 
 
 @dataclass(frozen=True, kw_only=True)

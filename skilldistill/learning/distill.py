@@ -25,6 +25,7 @@ from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, Interrupted
+from skilldistill.learning.device import pick_device, product_dtype
 from skilldistill.learning.distill_state import (
     METRICS_FILE,
     STATE_FILE,
@@ -37,7 +38,9 @@ from skilldistill.learning.distill_state import (
     write_metrics,
 )
 from skilldistill.learning.losses import (
+    LOG_STD_FLOOR,
     HeadSums,
+    Labels,
     Objective,
     gradient_cosines,
     gradients,
@@ -46,7 +49,7 @@ from skilldistill.learning.losses import (
     metrics,
     row_weights,
 )
-from skilldistill.learning.rows import STUDENT, Batches, Group, Source, Table, join, open_source
+from skilldistill.learning.rows import STUDENT, Batches, Group, Judged, Source, join, open_source
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 
@@ -61,6 +64,10 @@ READ_ROWS = 1 << 15
 """Rows gathered at once and then cut into batches; also how often ``stop`` is asked."""
 EVALUATION_ROWS = 1 << 14
 """Rows evaluated at once."""
+RARE = 0.25
+"""Buttons that experts press in a smaller share of their rows are rare."""
+RATE_TOLERANCE = 0.02
+"""Relative difference of two rates that is left alone."""
 COSINE_ROWS = 1024
 """Held-out rows from which the heads' gradients are compared."""
 SAVE_SECONDS = 5.0
@@ -115,23 +122,16 @@ def distill(
     """
     if config.rounds and relabel is None:
         raise ConfigurationError("rounds need somebody who plays and labels them")
-    device = pick_device(config.device)
-    objective = Objective(
-        domain,
-        kind=config.loss,
-        masked=config.masked,
-        temperature=config.temperature,
-        head_weights=parse_head_weights(config.head_weights),
-    )
+    device, objective = check_settings(domain, config)
     state = resume(domain, config, directory, device) if config.resume else None
     with ExitStack() as stack:
         board = stack.enter_context(_tensorboard(config, directory))
         sources = [_open(reader, objective, config, device, by_skill=config.balanced)]
         if state is None:
             state = begin(domain, config, device)
-            sample = _held_out(sources, objective, device)
-            state.network.fit_inputs(sample[0])
-            match_std(state.network, sample[1])
+            observations, labels, _ = _held_out(sources)
+            state.network.fit_inputs(observations)
+            match_std(state.network, labels)
         stopped = 0
         while True:
             try:
@@ -150,13 +150,15 @@ def distill(
             state.phase, state.epoch, state.step, state.loss_sum = state.phase + 1, 0, 0, 0.0
             state.best_loss, state.waiting = math.inf, 0
             save(state, directory)
-        held_out = _held_out(sources, objective, device)
         if state.best:
             state.network.load_state_dict(state.best)
-        sums = evaluate(state.network, held_out, objective)
+        sums = evaluate(state.network, _held_out(sources), objective)
+        met = _held_out(sources[1:]) if sources[1:] else None
+        rates = _rates(state.network, met, objective) if met else {}
     speed = state.rows / state.seconds if state.seconds else 0.0
     figures = {
         **metrics(sums, objective),
+        **rates,
         **{key: value for key, value in (state.history or [{}])[-1].items() if "cosine/" in key},
         "samples_per_second": speed,
         "seconds": state.seconds,
@@ -164,6 +166,23 @@ def distill(
         "parameters": float(state.network.num_parameters()),
     }
     return DistillOutcome(state.network, figures, state.history, sums, stopped)
+
+
+def check_settings(domain: Domain, config: DistillConfig) -> tuple[torch.device, Objective]:
+    """Where to work, and towards what.
+
+    Raises:
+        ConfigurationError: settings that cannot be used, here or together.
+    """
+    batch_size(config)
+    objective = Objective(
+        domain,
+        kind=config.loss,
+        masked=config.masked,
+        temperature=config.temperature,
+        head_weights=parse_head_weights(config.head_weights),
+    )
+    return pick_device(config.device), objective
 
 
 @dataclass
@@ -182,12 +201,13 @@ class Run:
     def __post_init__(self) -> None:
         config, state = self.config, self.state
         self.device = state.network.log_std.device
-        self.batches = Batches(_groups(self.sources, config), batch_size(config))
+        size = min(batch_size(config), self.sources[0].num_rows)
+        self.batches = Batches(_groups(self.sources, config), size)
         # An epoch is one pass over the experts' data, however many rows the rounds have added:
         # the work of a phase stays the same.
         self.steps = max(1, round(self.sources[0].num_rows / self.batches.size))
         self.epochs = config.epochs if state.phase == 0 else config.round_epochs
-        self.held_out = _held_out(self.sources, self.objective, self.device)
+        self.held_out = _held_out(self.sources)
         self.weights = self.objective.weights.to(self.device)
         self.last_save = time.monotonic()
 
@@ -205,7 +225,11 @@ class Run:
                 save(state, self.directory)
                 self.last_save = time.monotonic()
             self.report(record)
+        if state.epoch < self.epochs:  # waited enough
+            self.progress(Progress(self._stage, self.epochs, self.epochs, "epoch", {}))
         state.network.load_state_dict(state.best)
+        match_rates(state.network, _held_out(self.sources[1:] or self.sources))
+        state.best = {k: v.detach().clone() for k, v in state.network.state_dict().items()}
         save(state, self.directory)
         return 0
 
@@ -214,6 +238,7 @@ class Run:
         state, config = self.state, self.config
         network, optimiser, layout = state.network, state.optimiser, state.network.layout
         objective, parameters = self.objective, list(network.parameters())
+        log_std = network.log_std.detach()  # shares its numbers
         total = self.epochs * self.steps
         stride = max(1, READ_ROWS // self.batches.size)
         dtype = product_dtype(config.bf16, self.device)
@@ -235,10 +260,11 @@ class Run:
                 logits = network.logits(observations[i], dtype)
                 outputs.append(logits.detach())
                 slope, network.log_std.grad = gradients(
-                    outputs[i], network.log_std.detach(), labels[i], weight[i], layout, objective
+                    outputs[i], log_std, labels[i], weight[i], layout, objective
                 )
                 logits.backward(slope)  # type: ignore[no-untyped-call]
                 optimiser.step()
+                log_std.clamp_(min=LOG_STD_FLOOR)
                 for parameter in parameters:
                     parameter.grad = None
             state.step += count
@@ -288,7 +314,7 @@ class Run:
 
     def report(self, record: Record) -> None:
         """Write the epoch down and tell whoever watches."""
-        state, config = self.state, self.config
+        state = self.state
         if self.board is not None:
             for name, value in record.items():
                 self.board.add_scalar(name, value, int(record["epoch"]))
@@ -298,10 +324,11 @@ class Run:
             **{k: v for k, v in record.items() if k.endswith(("/agreement", "/error_deg"))},
             "samples/s": record["samples_per_second"],
         }
-        before = 0 if state.phase == 0 else config.epochs + (state.phase - 1) * config.round_epochs
-        total = config.epochs + config.rounds * config.round_epochs
-        stage = "distill" if state.phase == 0 else f"distill, round {state.phase}"
-        self.progress(Progress(stage, before + state.epoch, total, "epoch", shown))
+        self.progress(Progress(self._stage, state.epoch, self.epochs, "epoch", shown))
+
+    @property
+    def _stage(self) -> str:
+        return f"distill, round {self.state.phase}" if self.state.phase else "distill"
 
     def _waited_enough(self) -> bool:
         return 0 < self.config.patience <= self.state.waiting
@@ -324,7 +351,16 @@ def learning_rate(config: DistillConfig, phase: int, step: int, total: int) -> f
 
 
 def batch_size(config: DistillConfig) -> int:
-    """Rows per gradient step."""
+    """Rows per gradient step.
+
+    Raises:
+        ConfigurationError: another batch size was asked for together with large batches.
+    """
+    if config.large_batch and config.batch_size != DistillConfig().batch_size:
+        raise ConfigurationError(
+            f"--large-batch takes {LARGE_BATCH} rows per step, --batch-size {config.batch_size}",
+            hint="give one of them",
+        )
     return LARGE_BATCH if config.large_batch else config.batch_size
 
 
@@ -349,41 +385,13 @@ def parse_head_weights(text: str) -> dict[str, float]:
     return found
 
 
-def pick_device(name: str) -> torch.device:
-    """The torch device called ``name``; ``auto`` is a GPU where there is one, else the CPU.
-
-    Raises:
-        ConfigurationError: torch has no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(
-            f"device {name!r} cannot be used: {error}", hint="use --device auto or --device cpu"
-        ) from error
-    return device
-
-
-def product_dtype(bf16: bool, device: torch.device) -> torch.dtype:
-    """bfloat16 if it is wanted and the device multiplies it natively, else float32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # private, and on x86 only: without an answer, float32 is right everywhere
-        ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        native = device.type == "cpu" and ask is not None and bool(ask())
-    return torch.bfloat16 if bf16 and native else torch.float32
-
-
 @torch.no_grad()
-def evaluate(network: DistilledPolicyNetwork, rows: Table, objective: Objective) -> HeadSums:
+def evaluate(network: DistilledPolicyNetwork, rows: Judged, objective: Objective) -> HeadSums:
     """Sums for :func:`~skilldistill.learning.losses.metrics` over a table of rows."""
+    layout = network.layout
     parts = [
-        head_sums(network.logits(obs), network.log_std, table, network.layout, objective)
-        for obs, table in zip(*(torch.split(t, EVALUATION_ROWS) for t in rows), strict=True)
+        head_sums(network.logits(seen), network.log_std, table, plain, layout, objective)
+        for seen, table, plain in zip(*(torch.split(t, EVALUATION_ROWS) for t in rows), strict=True)
     ]
     total = parts[0]
     for part in parts[1:]:
@@ -391,8 +399,44 @@ def evaluate(network: DistilledPolicyNetwork, rows: Table, objective: Objective)
     return total
 
 
+@torch.no_grad()
+def match_rates(network: DistilledPolicyNetwork, rows: Judged) -> None:
+    """Move the thresholds of rare buttons so that the student presses them as often as the experts.
+
+    A button that is seldom pressed can be missed at next to no loss: its likelier state is "up"
+    nearly everywhere. The bias of its last layer is moved to where as many of the rows are
+    pressed as the experts press. Rates that agree to :data:`RATE_TOLERANCE` are left alone, so
+    that doing it twice changes nothing.
+
+    Args:
+        network: changed in place.
+        rows: what the student met, where there are rounds, else what the experts did.
+    """
+    labels, layout = Labels.of(rows[2], network.layout), network.layout
+    logits = torch.cat([network.logits(part) for part in torch.split(rows[0], EVALUATION_ROWS)])
+    for column in layout.is_binary.nonzero().flatten().tolist():
+        known = labels.mask[:, column] > 0
+        score = logits[known, column]
+        wanted = int((labels.targets[known, column] > 0.5).sum())
+        pressed = int((score > 0).sum())
+        rare = 0 < wanted < RARE * len(score)
+        if rare and abs(pressed - wanted) > RATE_TOLERANCE * wanted:
+            top = torch.topk(score, wanted + 1).values
+            network.shift(column, -float(top[-2:].mean()))
+
+
+def _rates(network: DistilledPolicyNetwork, rows: Judged, objective: Objective) -> dict[str, float]:
+    """``HEAD/played_rate_ratio``: as ``HEAD/rate_ratio``, on what the student met itself."""
+    found = metrics(evaluate(network, rows, objective), objective)
+    return {
+        name.replace("/rate", "/played_rate"): value
+        for name, value in found.items()
+        if name.endswith("/rate_ratio")
+    }
+
+
 def interference(
-    network: DistilledPolicyNetwork, rows: Table, objective: Objective
+    network: DistilledPolicyNetwork, rows: Judged, objective: Objective
 ) -> dict[str, float]:
     """``cosine/A-B``: how the heads' gradients on the encoder agree, on some rows of a table."""
     stride = max(1, len(rows[0]) // COSINE_ROWS)
@@ -446,16 +490,10 @@ def _groups(sources: list[Source], config: DistillConfig) -> list[Group]:
     return [group for group in groups if group.share > 0]
 
 
-def _held_out(sources: list[Source], objective: Objective, device: torch.device) -> Table:
-    """All held-out rows; where none are held out, a sample of the learnt ones."""
-    tables = [table for source in sources for table in source.held_out.values()]
-    if not tables:
-        tables = [
-            rows.take(0, min(rows.count, EVALUATION_ROWS))
-            for source in sources
-            for _, rows in source.groups
-        ]
-    return join(tables)
+def _held_out(sources: list[Source]) -> Judged:
+    """All held-out rows; where none are held out, some of the learnt ones."""
+    held_out = [rows for source in sources for rows in source.held_out.values()]
+    return join(held_out or [rows for source in sources for rows in source.learnt().values()])
 
 
 def _tensorboard(config: DistillConfig, directory: Path) -> AbstractContextManager[Any]:
@@ -476,10 +514,12 @@ __all__ = [
     "STATE_FILE",
     "DistillOutcome",
     "Relabel",
+    "check_settings",
     "distill",
     "evaluate",
     "learning_rate",
     "parse_head_weights",
     "pick_device",
+    "product_dtype",
     "write_metrics",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor
 from skilldistill.config import DistillConfig
 from skilldistill.domain import Domain
 from skilldistill.errors import CorruptFile, DiskProblem
-from skilldistill.learning.losses import STD_FLOOR, Labels
+from skilldistill.learning.losses import LOG_STD_FLOOR, Labels
 from skilldistill.policy.network import DistilledPolicyNetwork
 
 STATE_FILE = "training_state"
@@ -69,7 +69,8 @@ def match_std(network: DistilledPolicyNetwork, table: Tensor) -> None:
     count, total = mask.sum(dim=0), (labels.std * mask).sum(dim=0)
     known = (count > 0) & (total > 0)
     relative = total / count.clamp_min(1) / layout.scale[layout.continuous]
-    network.log_std.copy_(torch.where(known, relative.clamp_min(STD_FLOOR).log(), network.log_std))
+    network.log_std.copy_(torch.where(known, relative.log(), network.log_std))
+    network.log_std.clamp_(min=LOG_STD_FLOOR)
 
 
 def save(state: State, directory: Path) -> None:

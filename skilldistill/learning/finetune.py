@@ -4,7 +4,7 @@ The order of things: the critic learns alone until it explains the returns; then
 joins, its learning rate rising from nothing, tied to the distilled policy by a KL term that
 fades. Every few rollouts the policy plays fixed episodes of every task; where it has fallen
 behind the distilled one, the tie is tightened, and if that does not help, the last good
-weights come back.
+weights come back, at half the learning rate. A run that falls again and again ends with them.
 
 A run's state is taken at every rollout boundary and holds everything that changes. An
 interrupted run saves the latest one, so that going on repeats the unfinished rollout exactly.
@@ -27,7 +27,17 @@ import torch
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
-from skilldistill.learning.guard import PATIENCE, Scores, Watch, falling, interval, means
+from skilldistill.learning.device import pick_device
+from skilldistill.learning.guard import (
+    LAST_RESORT,
+    PATIENCE,
+    Scores,
+    Watch,
+    falling,
+    interval,
+    margin,
+    means,
+)
 from skilldistill.learning.journal import Journal
 from skilldistill.learning.ppo import FinetunePPO, Rehearsal, Stopped
 from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
@@ -50,7 +60,11 @@ EARLY = 0.1
 """Share of the steps, counted again from the actor's release, in which a collapse would show."""
 RAISE = 4.0
 """Factor by which the guard tightens the tie; it fades again by a tenth per rollout."""
+TIGHTEST = 1000.0
+"""Largest product of such factors."""
 CALM = 0.9
+CAUTION = 0.5
+"""Factor on both learning rates with each rollback: the same step would fall the same way."""
 SAVE_SECONDS = 15.0
 Evaluate = Callable[[Policy, Sequence[str]], Scores]
 """Plays the named tasks on seeds that are the same at every call."""
@@ -117,7 +131,7 @@ def finetune(
             if not run.records:
                 boundary = run.state()
                 run.baseline()
-            while run.steps < config.timesteps:
+            while run.steps < config.timesteps and not run.given_up:
                 boundary = run.state()
                 if time.monotonic() - saved > SAVE_SECONDS:
                     save_state(directory / STATE_FILE, boundary)
@@ -162,6 +176,7 @@ class _Run:
         self.journal: Callable[[dict[str, Any]], None] = lambda record: None
         self.reference = _copy(start)
         _lower_std(self.reference, config.initial_std)
+        self.reference.sharpen(config.binary_temperature)
         self.selves = [FrozenSelf(self.reference) for name in opponents if name == SELF]
         self.pool = Pool()
         self.env = make_arenas(config, opponents, self.reference, self.selves)
@@ -176,6 +191,9 @@ class _Run:
         self.released = -1
         """Steps at which the actor began to learn; -1 during the warm-up."""
         self.boosts = [1.0] * len(self.domain.heads)
+        self.caution = 1.0
+        self.best = -math.inf
+        """Highest mean score in the fight of weights that became :attr:`good`."""
         self.clock = _Clock()
         if self.selves:
             self.pool.add(self.model.policy.network, 0)
@@ -184,7 +202,7 @@ class _Run:
 
     def _model(self) -> FinetunePPO:
         config, (arenas, ticks) = self.config, shape(self.config)
-        device = config.device
+        device = pick_device(config.device)
         with warnings.catch_warnings():
             # uneven minibatches are evened out by the update itself
             warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
@@ -205,7 +223,6 @@ class _Run:
                 policy_kwargs={
                     "hidden_dim": self.reference.hidden_dim,
                     "domain": self.domain.name,
-                    "binary_temperature": config.binary_temperature,
                 },
                 seed=config.seed,
                 device=device,
@@ -245,7 +262,8 @@ class _Run:
         if self.evaluate is not None:
             self.initial = self.evaluate(self.player, self.tasks)
             self.latest = means(self.initial)
-            self.watch.see(self.latest[self.domain.combined], early=True)
+            self.watch.see(self.latest, early=True)
+            self.best = self.latest[self.domain.combined]
             self._note("baseline", scores=self.latest)
         self.good = self._weights()
 
@@ -267,6 +285,8 @@ class _Run:
             self.good = self._weights()  # the distilled actor, with a critic that knows it
         self._schedule(before)
         model.train()
+        if not self._finite():
+            self._recover(("weights are not finite",))
         self.clock.learning += time.perf_counter() - began
         self.clock.steps += self.steps - before
         self.boosts = [max(1.0, boost * CALM) for boost in self.boosts]
@@ -287,6 +307,7 @@ class _Run:
         rows = model.n_steps * model.n_envs
         model.train_actor = self.released >= 0
         model._current_progress_remaining = 1 - done
+        fall *= self.caution
         model.critic_lr = config.critic_learning_rate * fall
         since = steps - self.released + rows  # the first update counts as one rollout in
         rise = min(1.0, since / max(config.ramp * config.timesteps, 1.0))
@@ -326,21 +347,22 @@ class _Run:
         rows = self.model.n_steps * self.model.n_envs
         return max(EARLY * self.config.timesteps, rows)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether going on has proved fruitless; the weights are the last good ones then."""
+        return self.watch.fruitless >= LAST_RESORT
+
     def _judge(self, scores: Scores, *, early: bool) -> str:
         below = falling(scores, self.initial)
         self.latest |= means(scores)
-        self.watch.see(self.latest[self.domain.combined], early=early)
-        verdict = self.watch.judge(below)
+        self.watch.see(means(scores), early=early)
+        verdict = self.watch.judge(below, tied=self.config.kl_coef > 0)
         if verdict == "good":
-            if len(scores) == len(self.tasks):
+            if len(scores) == len(self.tasks) and not self._worse_than_best:
                 self.good = self._weights()
-        else:
-            for task in below:
-                for position, head in enumerate(self.domain.heads):
-                    if head.name in self.domain.task(task).heads:
-                        self.boosts[position] *= RAISE
-        if verdict == "rollback":
-            self._load_weights(self.good)
+                self.best = max(self.best, self.latest[self.domain.combined])
+        elif verdict == "raise":
+            self._tighten(below)
         self._note(
             "guard",
             scores=means(scores),
@@ -352,7 +374,41 @@ class _Run:
             action=verdict,
             kl_boosts=self.boosts,
         )
+        if verdict == "rollback":
+            self._restore_good(below)
         return verdict
+
+    @property
+    def _worse_than_best(self) -> bool:
+        task = self.domain.combined
+        return self.latest[task] < self.best - margin(self.initial[task])
+
+    def _tighten(self, below: Sequence[str]) -> None:
+        for position, head in enumerate(self.domain.heads):
+            if any(head.name in self.domain.task(task).heads for task in below):
+                self.boosts[position] = min(RAISE * self.boosts[position], TIGHTEST)
+
+    def _recover(self, why: tuple[str, ...]) -> None:
+        """Leave weights that cannot even be judged."""
+        self.watch.roll_back()
+        self._note("guard", scores={}, intervals={}, falling=list(why), action="rollback")
+        self._restore_good(())
+
+    def _restore_good(self, below: Sequence[str]) -> None:
+        """Go on from the last good weights, more carefully than before."""
+        self._load_weights(self.good)
+        self.caution *= CAUTION
+        self.boosts = [1.0] * len(self.boosts)
+        self._tighten(below)
+
+    def _finite(self) -> bool:
+        """Whether the policy can still act: its weights and outputs are numbers."""
+        model = self.model
+        with torch.inference_mode():
+            seen = torch.from_numpy(np.asarray(model._last_obs)).to(model.device)
+            outputs = [model.policy.network.logits(seen), model.policy.values(seen)]
+            everything = [*outputs, *model.policy.parameters()]
+            return all(bool(torch.isfinite(values).all()) for values in everything)
 
     def _rate(self) -> None:
         generator = self.model.generator
@@ -371,17 +427,18 @@ class _Run:
         if self.evaluate is None or self.released < 0:
             return
         last = self.records[-1]
-        if (
-            last["kind"] == "guard"
-            and last["action"] == "good"
-            and set(self.tasks) == set(last["scores"])
-        ):
-            return
-        scores = self.evaluate(self.player, self.tasks)
-        early = self.steps - self.released <= self._window
-        if falling(scores, self.initial):
-            self.watch.strikes = PATIENCE - 1  # no rollout is left to recover in
-        if self._judge(scores, early=early) == "rollback":
+        judged = last["kind"] == "guard" and set(self.tasks) == set(last["scores"])
+        verdict = str(last["action"]) if judged or self.given_up else ""
+        if verdict != "good" and not self.given_up:
+            scores = self.evaluate(self.player, self.tasks)
+            if falling(scores, self.initial):
+                self.watch.strikes = PATIENCE - 1  # no rollout is left to recover in
+            early = self.steps - self.released <= self._window
+            verdict = self._judge(scores, early=early)
+        if verdict == "good" and self._worse_than_best:
+            self._load_weights(self.good)
+            verdict = "rollback"
+        if verdict == "rollback":
             self.latest = means(self.evaluate(self.player, self.tasks))
             self._note("final", scores=self.latest)
 
@@ -421,6 +478,8 @@ class _Run:
             "latest": dict(self.latest),
             "watch": asdict(self.watch),
             "boosts": list(self.boosts),
+            "caution": self.caution,
+            "best": self.best,
             "steps": self.steps,
             "updates": int(model._n_updates),
             "rollouts": self.rollouts,
@@ -443,8 +502,9 @@ class _Run:
         self.pool.rating = state["elo"]
         self.initial = {task: values.numpy() for task, values in state["initial"].items()}
         self.latest = dict(state["latest"])
-        self.watch = Watch(**state["watch"])
+        self.watch = Watch(**copy.deepcopy(state["watch"]))
         self.boosts = list(state["boosts"])
+        self.caution, self.best = state["caution"], state["best"]
         model.num_timesteps = state["steps"]
         model._n_updates = state["updates"]
         self.rollouts, self.released = state["rollouts"], state["released"]
@@ -475,20 +535,21 @@ class _Run:
 
     def summary(self) -> dict[str, Any]:
         """Scores before and after, what the guard did, and how fast it went."""
-        task = self.domain.combined
-        before = means(self.initial)
-        fell = math.isfinite(self.watch.early_worst)
+        task, before, watch = self.domain.combined, means(self.initial), self.watch
+        depths = {name: max(0.0, before[name] - low) for name, low in watch.early_worst.items()}
         return {
             "steps": self.steps,
             "warmup_steps": self.released if self.released >= 0 else self.steps,
             "before": before,
             "after": dict(self.latest),
             "metric": {name: self.domain.task(name).main_metric for name in before},
-            "collapse_worst": self.watch.early_worst if fell else None,
-            "collapse_depth": max(0.0, before[task] - self.watch.early_worst) if fell else None,
-            "worst": self.watch.worst if fell else None,
-            "kl_raises": self.watch.raises,
-            "rollbacks": self.watch.rollbacks,
+            "collapse_worst": watch.early_worst.get(task),
+            "collapse_depth": depths.get(task),
+            "collapse_depths": depths,
+            "worst": watch.worst.get(task),
+            "kl_raises": watch.raises,
+            "rollbacks": watch.rollbacks,
+            "given_up": self.given_up,
             "elo": self.pool.rating if self.selves else None,
             "steps_per_second": round(self.clock.steps / max(self.clock.learning, 1e-9)),
             "seconds": round(time.perf_counter() - self.clock.total, 3),

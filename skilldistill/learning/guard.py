@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ _Z = 1.959963984540054
 
 PATIENCE = 3
 """Strikes in a row at which the last good weights come back: a tighter tie needs a moment."""
+LAST_RESORT = 3
+"""Rollbacks with nothing good in between after which a run ends with the last good weights."""
+MARGIN = 0.02
+"""Share of the baseline's mean that a policy may lose, on the same episodes, unnoticed."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,33 @@ def means(scores: Scores) -> dict[str, float]:
 
 
 def falling(scores: Scores, baseline: Scores) -> tuple[str, ...]:
-    """Tasks whose interval lies wholly below the baseline's. NaN never counts as falling."""
+    """Tasks in which a policy has clearly fallen behind. NaN never counts as falling.
+
+    Either its interval lies wholly below the baseline's, or, since both play the same episodes,
+    the interval of the paired differences lies wholly below -:data:`MARGIN` of the baseline's
+    mean: a test of its own for losses that the spread between episodes would hide.
+    """
     return tuple(
         task
         for task, values in scores.items()
         if interval(values).high < interval(baseline[task]).low
+        or _paired(values - baseline[task]).high < -margin(baseline[task])
     )
+
+
+def margin(baseline: NDArray[np.float64]) -> float:
+    """What a mean score may lose against these scores without being called worse."""
+    return MARGIN * abs(interval(baseline).mean)
+
+
+def _paired(differences: NDArray[np.float64]) -> Interval:
+    """Mean and normal 95 % interval of (n,) differences between episodes; NaN left out."""
+    differences = differences[np.isfinite(differences)]
+    n = len(differences)
+    if n < 2:
+        return Interval(math.nan, math.nan, math.nan)
+    mean, half = float(differences.mean()), _Z * float(differences.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
 
 
 @dataclass
@@ -75,26 +100,36 @@ class Watch:
     """Evaluations in a row that found something falling."""
     raises: int = 0
     rollbacks: int = 0
-    worst: float = math.inf
-    """Lowest mean score of the combined task so far."""
-    early_worst: float = math.inf
+    fruitless: int = 0
+    """Rollbacks since the last good evaluation."""
+    worst: dict[str, float] = field(default_factory=dict)
+    """Lowest mean score so far, by task."""
+    early_worst: dict[str, float] = field(default_factory=dict)
     """The same within the window in which a collapse would show."""
 
-    def see(self, score: float, *, early: bool) -> None:
-        """Remember a mean score of the combined task."""
-        self.worst = min(self.worst, score)
-        if early:
-            self.early_worst = min(self.early_worst, score)
+    def see(self, scores: Mapping[str, float], *, early: bool) -> None:
+        """Remember mean scores by task."""
+        for lowest in (self.worst, self.early_worst) if early else (self.worst,):
+            for task, score in scores.items():
+                lowest[task] = min(lowest.get(task, math.inf), score)
 
-    def judge(self, below: tuple[str, ...]) -> str:
-        """What to do: ``"good"``, ``"raise"`` the KL weight, or ``"rollback"`` as well."""
+    def judge(self, below: tuple[str, ...], *, tied: bool = True) -> str:
+        """What to do: nothing (``"good"``), ``"raise"`` the KL weight, or ``"rollback"``.
+
+        Without a tie there is nothing to raise: a mere ``"strike"``.
+        """
         if not below:
-            self.strikes = 0
+            self.strikes = self.fruitless = 0
             return "good"
         self.strikes += 1
-        self.raises += 1
-        if self.strikes < PATIENCE:
-            return "raise"
+        if self.strikes >= PATIENCE:
+            self.roll_back()
+            return "rollback"
+        self.raises += tied
+        return "raise" if tied else "strike"
+
+    def roll_back(self) -> None:
+        """Count a rollback."""
         self.strikes = 0
         self.rollbacks += 1
-        return "rollback"
+        self.fruitless += 1

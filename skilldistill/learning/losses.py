@@ -80,6 +80,17 @@ class Objective:
         """(heads,) weight of each head in the domain's order."""
         return torch.tensor([self.head_weights.get(h.name, 1.0) for h in self.domain.heads])
 
+    @property
+    def plain(self) -> Objective:
+        """What named metrics measure by, whatever is minimised: :attr:`HeadSums.kl` for one."""
+        return Objective(self.domain)
+
+    @property
+    def labels_plainly(self) -> bool:
+        """Whether label tables are those of :attr:`plain`."""
+        softened = self.kind == "kl" and self.temperature != 1
+        return self.masked and self.kind != "hard" and not softened
+
     def label_table(self, targets: Tensor, std: Tensor, mask: Tensor) -> Tensor:
         """(n, columns) what the loss needs of each row.
 
@@ -261,7 +272,7 @@ def gradients(
     std = table[:, -int(layout.is_binary.sum()) - len(log_std) :][:, : len(log_std)]
     spread = torch.addcmul(std.square(), error[:, continuous], error[:, continuous])
     std_gradient = ((1 - spread * precision) * row_weight[:, continuous]).sum(dim=0)
-    std_gradient = std_gradient * (log_std > LOG_STD_FLOOR)
+    std_gradient = std_gradient * (log_std >= LOG_STD_FLOOR)
     result[:, continuous] *= (1 - tanh[:, continuous].square()) * (precision * scale[continuous])
     if temperature != 1:
         result[:, layout.binary] *= temperature
@@ -272,10 +283,12 @@ def gradients(
 class HeadSums:
     """Sums over rows from which the named metrics of every head follow; sums of chunks add up."""
 
-    rows: Tensor
-    """(heads,) rows valid for the head."""
+    counted: Tensor
+    """(heads,) rows that count for the head's objective: all, where it is not masked."""
     loss: Tensor
     """(heads,) summed objective."""
+    rows: Tensor
+    """(heads,) rows in which an expert labelled the head."""
     kl: Tensor
     """(heads,) summed divergence at temperature 1, whatever the objective."""
     agree: Tensor
@@ -299,26 +312,37 @@ class HeadSums:
 
 @torch.no_grad()
 def head_sums(
-    logits: Tensor, log_std: Tensor, table: Tensor, layout: ActionLayout, objective: Objective
+    logits: Tensor,
+    log_std: Tensor,
+    table: Tensor,
+    plain: Tensor,
+    layout: ActionLayout,
+    objective: Objective,
 ) -> HeadSums:
-    """Everything the metrics need of one chunk of rows. Arguments as for :func:`loss`."""
-    labels = Labels.of(table, layout)
-    mask = labels.mask.double()
+    """Everything the metrics need of one chunk of rows.
+
+    Args:
+        logits: (n, action_dim) raw head outputs.
+        log_std: (c,) student's log standard deviations in half-widths.
+        table: (n, columns) label table of the rows.
+        plain: (n, columns) label table of ``objective.plain``, by which figures other than the
+            objective itself are measured: what the experts said, neither softened nor rounded.
+        layout: which dimension is which.
+        objective: which loss.
+    """
+    own, labels = Labels.of(table, layout), Labels.of(plain, layout)
     kinds = (layout.binary, layout.continuous)
 
-    def summed(per_kind: tuple[Tensor, Tensor]) -> Tensor:
+    def summed(per_kind: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """(heads,) masked sum of (n, b) and (n, c) values over rows and dimensions."""
         column = mask.new_zeros(layout.action_dim)
         for columns, values in zip(kinds, per_kind, strict=True):
             column[columns] = (values.double() * mask[:, columns]).sum(dim=0)
         return column @ layout.membership.double()
 
-    plain = Objective(objective.domain)
-    losses = dimension_losses(logits, log_std, labels, layout, objective)
-    # hard labels hold no distribution to diverge from: their likelihood stands in
-    kls = losses
-    if objective.kind == "mse" or objective.temperature != 1:
-        kls = dimension_losses(logits, log_std, labels, layout, plain)
+    mask = labels.mask.double()
+    losses = dimension_losses(logits, log_std, own, layout, objective)
+    kls = dimension_losses(logits, log_std, labels, layout, objective.plain)
     z, target = logits[:, layout.binary], labels.targets[:, layout.binary]
     pressed, wanted = z > 0, target > 0.5
     scale, centre = layout.scale[layout.continuous], layout.centre[layout.continuous]
@@ -327,16 +351,17 @@ def head_sums(
     nothing_b, nothing_c = torch.zeros_like(z), torch.zeros_like(error)
     probability = torch.sigmoid(z)
     difference = (probability - target) ** 2
-    squares = summed((difference, error**2)).sum()
+    squares = summed((difference, error**2), mask).sum()
     binary_mask = mask[:, layout.binary]
     return HeadSums(
+        counted=own.valid.double().sum(dim=0),
+        loss=summed(losses, own.mask.double()),
         rows=labels.valid.double().sum(dim=0),
-        loss=summed(losses),
-        kl=summed(kls),
-        agree=summed(((pressed == wanted).float(), nothing_c)),
-        binary=summed((torch.ones_like(z), nothing_c)),
-        error=summed((nothing_b, error)),
-        continuous=summed((nothing_b, torch.ones_like(error))),
+        kl=summed(kls, mask),
+        agree=summed(((pressed == wanted).float(), nothing_c), mask),
+        binary=summed((torch.ones_like(z), nothing_c), mask),
+        error=summed((nothing_b, error), mask),
+        continuous=summed((nothing_b, torch.ones_like(error)), mask),
         bins=_bins(probability, target, binary_mask),
         confusion=_confusion(wanted, pressed, binary_mask),
         square=torch.stack([squares, mask.sum()]),
@@ -365,7 +390,7 @@ def metrics(sums: HeadSums, objective: Objective) -> dict[str, float]:
         rows = float(sums.rows[i])
         if rows == 0:
             continue
-        found[f"{head.name}/loss"] = float(sums.loss[i]) / rows
+        found[f"{head.name}/loss"] = float(sums.loss[i] / sums.counted[i].clamp_min(1))
         found[f"{head.name}/kl"] = float(sums.kl[i]) / rows
         total += float(objective.weights[i]) * found[f"{head.name}/loss"]
         if sums.binary[i] > 0:

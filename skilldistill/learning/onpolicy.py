@@ -27,7 +27,7 @@ from skilldistill.data.writer import DatasetWriter
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import Interrupted
 from skilldistill.experts.composite import CompositePolicy
-from skilldistill.progress import StopCheck, never
+from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.randomness import uniform
 
 MAX_ARENAS = 256
@@ -65,6 +65,7 @@ def write_round(
     episodes: int,
     seed: int,
     beta: float,
+    progress: ProgressCallback = silent,
     stop: StopCheck = never,
 ) -> DatasetInfo:
     """Play one round and write what was labelled as a dataset.
@@ -79,6 +80,7 @@ def write_round(
         episodes: episodes of the combined task; see :func:`schedule` for the others.
         seed: of the episodes.
         beta: chance that the experts act in an episode of round 1.
+        progress: told before the first task and after each.
         stop: asked at every tick.
 
     Raises:
@@ -99,6 +101,12 @@ def write_round(
     )
     temporary = path.with_name(f".{path.name}")
     temporary.unlink(missing_ok=True)  # a kill may have left one
+
+    def tell(done: int) -> None:
+        stage = f"distill, round {round_number}: play"
+        progress(Progress(stage, done, sum(plan.values()), "episode", {}))
+
+    tell(0)
     with DatasetWriter(temporary, info) as writer:
         for number, task in enumerate(tasks):
             writer.append_many(
@@ -115,6 +123,7 @@ def write_round(
                     stop=stop,
                 )
             )
+            tell(sum(plan[played.name] for played in tasks[: number + 1]))
     temporary.replace(path)
     return info
 

@@ -33,7 +33,7 @@ from torch.nn import functional
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
 from skilldistill.policy.heads import LOG_2PI, ActionDistribution, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
-from skilldistill.policy.sb3 import ACTOR, CRITIC, DistilledPolicy, sharpen
+from skilldistill.policy.sb3 import ACTOR, CRITIC, DistilledPolicy
 from skilldistill.progress import StopCheck, never
 
 
@@ -60,7 +60,7 @@ class Rows:
     returns: Tensor
     """(r,)"""
     reference: Tensor
-    """(r, action_dim) the reference's sharpened raw outputs."""
+    """(r, action_dim) the reference's raw outputs."""
 
     def thinned(self, factor: int) -> Rows:
         """Every ``factor``-th row."""
@@ -159,7 +159,6 @@ class FinetunePPO(PPO):
         outputs = torch.empty(n_rollout_steps, env.num_envs, layout.action_dim)
         binary = layout.is_binary.cpu().numpy()
         centre, scale = layout.centre.cpu().numpy(), layout.scale.cpu().numpy()
-        sharp = np.where(binary, 1.0 / self.policy.binary_temperature, 1.0).astype(np.float32)
         ends: list[tuple[int, Ended]] = []
         observations = cast(NDArray[np.float32], self._last_obs)
         starts = cast(NDArray[np.bool_], self._last_episode_starts)
@@ -169,7 +168,7 @@ class FinetunePPO(PPO):
                     raise Stopped(signum)
                 raw = network.logits(torch.from_numpy(observations).to(self.device)).cpu()
                 outputs[step] = raw
-                values = raw.numpy() * sharp
+                values = raw.numpy()
                 drawn = np.where(
                     binary, values + noise[step] > 0, centre + scale * np.tanh(values) + noise[step]
                 )
@@ -224,10 +223,7 @@ class FinetunePPO(PPO):
             beyond = values[at : at + len(ended.arenas)]
             buffer.rewards[step, ended.arenas] += self.gamma * beyond * ended.out_of_time
             at += len(ended.arenas)
-        raw = outputs.reshape(rows, -1).to(self.device)
-        distribution = self._distribution(
-            sharpen(raw, self.policy.network.layout, self.policy.binary_temperature)
-        )
+        distribution = self._distribution(outputs.reshape(rows, -1).to(self.device))
         actions = torch.from_numpy(buffer.actions.reshape(rows, -1)).to(self.device)
         log_prob = distribution.log_prob(actions).sum(dim=1)
         buffer.log_probs[:] = log_prob.cpu().numpy().reshape(buffer.log_probs.shape)
@@ -252,9 +248,9 @@ class FinetunePPO(PPO):
                     for r, n in zip(returns.tolist(), lengths.tolist(), strict=True)
                 )
 
-    def _distribution(self, sharpened: Tensor) -> ActionDistribution:
+    def _distribution(self, outputs: Tensor) -> ActionDistribution:
         network = self.policy.network
-        return ActionDistribution.from_logits(sharpened, network.log_std, network.layout)
+        return ActionDistribution.from_logits(outputs, network.log_std, network.layout)
 
     # update ----------------------------------------------------------------------------------
 
@@ -304,9 +300,8 @@ class FinetunePPO(PPO):
         reference = torch.zeros_like(actions)
         if self.reference is not None and self.train_actor:
             with torch.inference_mode():
-                logits = self.reference.logits(observations, self._dtype)
-            network = self.policy.network
-            reference = sharpen(logits, network.layout, self.policy.binary_temperature).clone()
+                reference = self.reference.logits(observations, self._dtype)
+            reference = reference.clone()  # no longer an inference tensor
         log_prob = tensor(buffer.log_probs)
         if self.bf16 and self.train_actor:
             # the ratio compares two policies, not two ways of rounding one
@@ -365,7 +360,7 @@ class FinetunePPO(PPO):
         """Gradients of the actor's loss, worked out by hand: autograd would take thrice as long.
 
         Args:
-            outputs: (n, action_dim) sharpened raw outputs.
+            outputs: (n, action_dim) raw outputs.
             rest: (n, ...) what follows the observations in :attr:`Rows.packed`.
 
         Returns:
@@ -420,8 +415,9 @@ class FinetunePPO(PPO):
         layout, more = self.policy.network.layout, self.rehearsal
         logits, bent = outputs[:, layout.binary], outputs[:, layout.continuous].tanh()
         weights = more.weights[practice] / len(outputs)
-        reference = sharpen(more.reference[practice], layout, self.policy.binary_temperature)
-        by_logit, by_mean = self._tie(logits, logits.sigmoid(), bent, reference, weights)
+        by_logit, by_mean = self._tie(
+            logits, logits.sigmoid(), bent, more.reference[practice], weights
+        )
         slopes = torch.empty_like(outputs)
         slopes[:, layout.binary] = by_logit
         slopes[:, layout.continuous] = (
@@ -438,7 +434,7 @@ class FinetunePPO(PPO):
             logits: (n, b) log-odds.
             chance: (n, b) their sigmoids.
             bent: (n, c) tanh of the other outputs.
-            reference: (n, action_dim) the reference's sharpened raw outputs.
+            reference: (n, action_dim) the reference's raw outputs.
             weights: (action_dim,) or (n, action_dim).
         """
         assert self.reference is not None
@@ -456,10 +452,8 @@ class FinetunePPO(PPO):
         return self.policy.values(obs, self._dtype).squeeze(1)
 
     def _logits(self, obs: Tensor) -> Tensor:
-        """(n, action_dim) the actor's raw outputs, sharpened."""
-        network = self.policy.network
-        raw = network.logits(obs, self._dtype)
-        return sharpen(raw, network.layout, self.policy.binary_temperature)
+        """(n, action_dim) the actor's raw outputs."""
+        return self.policy.network.logits(obs, self._dtype)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -8,7 +8,7 @@ function of (seed, group, epoch) alone, so training can be taken up anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,8 @@ STUDENT = "student"
 
 Table = tuple[Tensor, Tensor]
 """(n, obs_dim) observations and (n, columns) label table."""
+Judged = tuple[Tensor, Tensor, Tensor]
+"""A table to be judged by: also the (n, columns) label table of ``objective.plain``."""
 
 
 class Rows(Protocol):
@@ -195,8 +197,10 @@ class Source:
     """Rows to learn from, by skill."""
     num_rows: int
     """Rows to learn from."""
-    held_out: dict[str, Table]
+    held_out: dict[str, Judged]
     """Held-out rows, by skill; at most :data:`HELD_OUT_ROWS` altogether."""
+    learnt: Callable[[], dict[str, Judged]]
+    """Reads rows to learn from, as many, for where none are held out."""
 
 
 HELD_OUT_ROWS = 200_000
@@ -244,12 +248,17 @@ def open_source(
         else:
             episodes = train[train_skill == number]
             groups.append((name, FileRows(reader, episodes, objective, key, device)))
-    held_out = {}
-    for number, name in enumerate(skills):
-        episodes = _thinned(reader, held[reader.episode_skill[held] == number], len(skills))
-        if len(episodes):
-            held_out[name] = to_table(reader.read_all(FIELDS, episodes), objective, device)
-    return Source(groups, rows, held_out)
+
+    def judged(chosen: NDArray[np.int64]) -> dict[str, Judged]:
+        """Some rows of episodes, by skill."""
+        found = {}
+        for number, name in enumerate(skills):
+            episodes = _thinned(reader, chosen[reader.episode_skill[chosen] == number], len(skills))
+            if len(episodes):
+                found[name] = _to_judged(reader.read_all(FIELDS, episodes), objective, device)
+        return found
+
+    return Source(groups, rows, judged(held), lambda: judged(train))
 
 
 def to_table(batch: Batch, objective: Objective, device: torch.device) -> Table:
@@ -258,9 +267,19 @@ def to_table(batch: Batch, objective: Objective, device: torch.device) -> Table:
     return observations.to(device), objective.label_table(targets, std, mask).to(device)
 
 
-def join(tables: Sequence[Table]) -> Table:
+def _to_judged(batch: Batch, objective: Objective, device: torch.device) -> Judged:
+    observations, table = to_table(batch, objective, device)
+    if objective.labels_plainly:
+        return observations, table, table
+    return observations, table, to_table(batch, objective.plain, device)[1]
+
+
+def join(tables: Sequence[Judged]) -> Judged:
     """Tables one below the other."""
-    return torch.cat([t[0] for t in tables]), torch.cat([t[1] for t in tables])
+    observations, table, plain = zip(*tables, strict=True)
+    joined = torch.cat(table)
+    same = all(a is b for a, b in zip(table, plain, strict=True))
+    return torch.cat(observations), joined, joined if same else torch.cat(plain)
 
 
 def _thinned(reader: DatasetReader, episodes: NDArray[np.int64], skills: int) -> NDArray[np.int64]:

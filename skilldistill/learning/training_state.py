@@ -13,7 +13,7 @@ import torch
 from skilldistill.errors import CorruptFile
 
 STATE_FILE = "training_state"
-VERSION = 1
+VERSION = 2
 
 _AFRESH = "run without --resume to start afresh"
 

@@ -112,6 +112,18 @@ class DistilledPolicyNetwork(nn.Module):
         self.obs_mean.copy_(obs.mean(dim=0))
         self.obs_scale.copy_(obs.std(dim=0, correction=0).clamp_min(SMALLEST_SCALE))
 
+    @torch.no_grad()
+    def shift(self, column: int, by: float) -> None:
+        """Add to the raw output of one action dimension, whatever is seen."""
+        self.head_output.bias[column] += by
+
+    @torch.no_grad()
+    def sharpen(self, temperature: float) -> None:
+        """Divide the log-odds of all buttons by ``temperature``, whatever is seen."""
+        buttons = self.layout.is_binary
+        self.head_output.weight[buttons] /= temperature
+        self.head_output.bias[buttons] /= temperature
+
     def distribution(self, obs: Tensor) -> ActionDistribution:
         """The distribution over unified actions for observations (n, obs_dim)."""
         return ActionDistribution.from_logits(self.logits(obs), self.log_std, self.layout)

@@ -36,18 +36,15 @@ class MixedDistribution(Distribution):
 
     Args:
         layout: which dimensions are which.
-        binary_temperature: log-odds of buttons are divided by it before anything is drawn or
-            scored. Below 1 samples play closer to the mode; the mode itself is the same.
 
     Samples and modes of binary dimensions are 0 or 1. Continuous samples are not clipped.
     """
 
     distribution: ActionDistribution  # type: ignore[assignment]  # SB3 expects torch's classes
 
-    def __init__(self, layout: ActionLayout, binary_temperature: float = 1.0) -> None:
+    def __init__(self, layout: ActionLayout) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.layout = layout
-        self.binary_temperature = binary_temperature
 
     def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Not used: the network brings its own heads."""
@@ -55,9 +52,7 @@ class MixedDistribution(Distribution):
 
     def proba_distribution(self, logits: Tensor, log_std: Tensor) -> MixedDistribution:
         """Take raw network outputs (n, action_dim) and ``log_std`` (c,); returns self."""
-        self.distribution = ActionDistribution.from_logits(
-            sharpen(logits, self.layout, self.binary_temperature), log_std, self.layout
-        )
+        self.distribution = ActionDistribution.from_logits(logits, log_std, self.layout)
         return self
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -88,14 +83,6 @@ class MixedDistribution(Distribution):
         return actions, self.log_prob(actions)
 
 
-def sharpen(logits: Tensor, layout: ActionLayout, temperature: float) -> Tensor:
-    """Raw outputs (n, action_dim) with those of binary dimensions divided by ``temperature``."""
-    if temperature == 1.0:
-        return logits
-    divisor = torch.where(layout.is_binary, temperature, 1.0)
-    return logits / divisor
-
-
 class DistilledPolicy(ActorCriticPolicy):
     """An SB3 policy that plays and trains a :class:`DistilledPolicyNetwork`.
 
@@ -106,7 +93,6 @@ class DistilledPolicy(ActorCriticPolicy):
         hidden_dim: width of the network's encoder.
         domain: name of the domain.
         critic_dims: widths of the critic's hidden layers.
-        binary_temperature: see :class:`MixedDistribution`.
         use_sde: SB3 passes it to every policy; only False is possible here.
 
     Raises:
@@ -129,7 +115,6 @@ class DistilledPolicy(ActorCriticPolicy):
         hidden_dim: int = 256,
         domain: str = "duel",
         critic_dims: tuple[int, ...] = (128, 128),
-        binary_temperature: float = 1.0,
         use_sde: bool = False,
         **unused: Any,
     ) -> None:
@@ -143,7 +128,6 @@ class DistilledPolicy(ActorCriticPolicy):
             "hidden_dim": hidden_dim,
             "domain": domain,
             "critic_dims": tuple(critic_dims),
-            "binary_temperature": float(binary_temperature),
         }
         super().__init__(observation_space, action_space, lr_schedule, net_arch=[])
 
@@ -153,7 +137,7 @@ class DistilledPolicy(ActorCriticPolicy):
         domain = domains.find(settings["domain"])
         self.network = DistilledPolicyNetwork.for_domain(domain, settings["hidden_dim"])
         self.critic = make_critic(domain.obs_dim, settings["critic_dims"])
-        self.action_dist = MixedDistribution(self.network.layout, settings["binary_temperature"])
+        self.action_dist = MixedDistribution(self.network.layout)
         self.optimizer = self.optimizer_class(
             [
                 {"params": list(self.network.parameters())},
@@ -172,11 +156,6 @@ class DistilledPolicy(ActorCriticPolicy):
         }
 
     @property
-    def binary_temperature(self) -> float:
-        """What log-odds of buttons are divided by when actions are drawn."""
-        return self.action_dist.binary_temperature
-
-    @property
     def log_std(self) -> nn.Parameter:  # type: ignore[override]
         """(c,) the network's; SB3 logs it under this name."""
         return self.network.log_std
@@ -184,7 +163,7 @@ class DistilledPolicy(ActorCriticPolicy):
     def distribution(self, obs: Tensor) -> MixedDistribution:
         """The distribution actions are drawn from, given observations (n, obs_dim)."""
         layout = self.network.layout  # a new object after a move to another device
-        distribution = MixedDistribution(layout, self.binary_temperature)
+        distribution = MixedDistribution(layout)
         return distribution.proba_distribution(self.network.logits(obs), self.network.log_std)
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:

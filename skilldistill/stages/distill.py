@@ -15,7 +15,7 @@ from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import DatasetInfo, ExpertRef
 from skilldistill.domain import Domain
-from skilldistill.errors import Interrupted, NotFound
+from skilldistill.errors import CorruptFile, Interrupted, NotFound
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.learning import distill as loop
 from skilldistill.learning import onpolicy, pictures
@@ -26,6 +26,7 @@ from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.references import ResolvedExpert, find_experts
 from skilldistill.workspace.manifest import Artefact, check_name
 from skilldistill.workspace.store import Workspace
+from skilldistill.workspace.verify import check_artefacts
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def distill(
     domain = domains.find(config.domain)
     check_name(config.name)
     check_name(rounds_name(config))
+    loop.check_settings(domain, config)  # what cannot be done leaves no unfinished work behind
     work = _Work.prepare(workspace, domain, config)
     folder = _partial(workspace, config, work.key())
     with DatasetReader(work.dataset, domain=domain) as reader:
@@ -78,7 +80,7 @@ def distill(
             domain,
             config,
             directory=folder,
-            relabel=_labeller(domain, config, work.experts, folder, stop),
+            relabel=_labeller(domain, config, work.experts, folder, progress, stop),
             progress=progress,
             stop=stop,
         )
@@ -139,6 +141,7 @@ class _Work:
         else:
             artefact = workspace.resolve(config.dataset, "dataset")
             path, ref, parents = workspace.path(artefact), artefact.ref, [artefact.id]
+            _check_unchanged(workspace, artefact)
         with DatasetReader(path, domain=domain) as reader:
             info = reader.info
         experts: dict[str, ResolvedExpert] = {}
@@ -208,11 +211,26 @@ class _Work:
             )
 
 
+def _check_unchanged(workspace: Workspace, artefact: Artefact) -> None:
+    """Read a dataset's bytes: columns that training skips may be damaged as well.
+
+    Raises:
+        CorruptFile: they are not those that were published.
+    """
+    findings = check_artefacts(workspace, [artefact])
+    if findings:
+        raise CorruptFile(
+            f"{artefact.ref}: {findings[0].path} {findings[0].detail}",
+            hint=f"`skilldistill verify {artefact.ref}` says how to make it again",
+        )
+
+
 def _labeller(
     domain: Domain,
     config: DistillConfig,
     experts: Mapping[str, ResolvedExpert],
     folder: Path,
+    progress: ProgressCallback,
     stop: StopCheck,
 ) -> loop.Relabel:
     """Plays a round, unless an earlier run of the same work has played it."""
@@ -231,6 +249,7 @@ def _labeller(
                 episodes=config.round_episodes,
                 seed=config.seed,
                 beta=config.beta,
+                progress=progress,
                 stop=stop,
             )
         return DatasetReader(path, domain=domain)

@@ -92,7 +92,7 @@ def evaluate(
     given = [found.label for found in policies if found.ref not in (RANDOM, COMPOSITE)]
     found_out = report.assemble(
         domain,
-        [_entry(found) for found in policies],
+        [_entry(found, workspace) for found in policies],
         rollouts,
         versus=given[0] if given else policies[0].label,
         opponent=config.opponent or (domain.opponents[0] if domain.opponents else ""),
@@ -250,7 +250,8 @@ def _draw_episodes(
     return drawings
 
 
-def _entry(found: ResolvedPolicy) -> PolicyEntry:
+def _entry(found: ResolvedPolicy, workspace: Workspace) -> PolicyEntry:
+    known = workspace.resolve(found.ref).metrics if found.artefact else {}
     return PolicyEntry(
         label=found.label,
         ref=found.ref,
@@ -258,4 +259,5 @@ def _entry(found: ResolvedPolicy) -> PolicyEntry:
         artefact=found.artefact,
         skill=found.skill,
         experts=dict(found.experts or {}),
+        finetuning=dict(known) if "collapse_depth" in known else {},
     )

@@ -15,6 +15,7 @@ from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.evaluation.rollout import play
+from skilldistill.learning.device import pick_device
 from skilldistill.learning.finetune import Evaluate, FinetuneOutcome
 from skilldistill.learning.finetune import finetune as learn
 from skilldistill.learning.guard import Scores
@@ -77,6 +78,7 @@ def finetune(
             f"{start.ref} plays in domain {loaded.domain.name!r}, not in {domain.name!r}",
             hint=f"add `--domain {loaded.domain.name}`",
         )
+    pick_device(config.device)  # what cannot be done leaves no unfinished work behind
     opponents, rivals = _opponents(config, workspace, domain)
     parents = list(dict.fromkeys([start.id, *rivals]))
     directory = _working_directory(workspace, config, parents)

@@ -91,6 +91,19 @@ def test_the_live_table_shows_every_stage_and_the_figures_of_the_one_at_work() -
     assert "in_band" not in text
 
 
+def test_the_clock_goes_on_between_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    table = live.LiveTable()
+    table.add(Progress("distill", 0, 10))
+    now = 104.0
+    table.add(Progress("distill", 5, 10))
+    now = 106.0
+    assert table.stages["distill"].timing == "6 s, 2 s left"
+    now = 200.0
+    assert table.stages["distill"].timing == "100 s, 0 s left"
+
+
 def test_words_among_the_figures_are_shown_as_they_are() -> None:
     assert "composite" in drawn([Progress("evaluate", 1, 4, "episode", {"policy": "composite"})])
 

@@ -63,6 +63,7 @@ def report() -> EvaluationReport:
             ref=label if label in ("random", "composite") else f"checkpoint:{label}@1",
             kind="baseline" if label in ("random", "composite") else "checkpoint",
             experts={"steer": "shipped:steer"} if label == "composite" else {},
+            finetuning={"steps": 12_345, "collapse_depth": 0.031} if label == "<b>odd</b>" else {},
         )
         for label in LABELS
     ]
@@ -243,6 +244,15 @@ def test_a_long_label_is_cut_at_its_beginning(report: EvaluationReport) -> None:
     entry = dataclasses.replace(report.policies[0], label=long.policy)
     svg = page.bars(dataclasses.replace(report, policies=(entry,)), [long], unit="score")
     assert "…path/to/a/policy" in svg
+
+
+def test_the_page_tells_how_a_fine_tuning_went(report: EvaluationReport) -> None:
+    text = page.render(report)
+    assert "collapse depth" in text
+    assert "12,345" in text
+    assert "0.031" in text
+    plain = [dataclasses.replace(policy, finetuning={}) for policy in report.policies]
+    assert "collapse depth" not in page.render(dataclasses.replace(report, policies=tuple(plain)))
 
 
 def test_undefined_figures_leave_the_page_whole(report: EvaluationReport) -> None:

@@ -54,13 +54,38 @@ def test_strikes_tighten_and_the_third_in_a_row_brings_the_good_weights_back() -
     assert verdicts == ["good", "raise", "good", "raise", "raise"]
     assert watch.judge(("both",)) == "rollback"
     assert watch.judge(("both",)) == "raise"
-    assert (watch.raises, watch.rollbacks) == (5, 1)
+    assert (watch.raises, watch.rollbacks, watch.fruitless) == (4, 1, 1)
+    assert watch.judge(()) == "good"
+    assert watch.fruitless == 0
 
 
-def test_the_worst_is_remembered_and_the_early_worst_apart() -> None:
+def test_without_a_tie_nothing_is_raised_or_counted_as_raised() -> None:
     watch = Watch()
-    watch.see(0.6, early=True)
-    watch.see(0.5, early=True)
-    watch.see(0.2, early=False)
-    watch.see(0.9, early=True)
-    assert (watch.early_worst, watch.worst) == (0.5, 0.2)
+    verdicts = [watch.judge(("both",), tied=False) for _ in range(3)]
+    assert verdicts == ["strike", "strike", "rollback"]
+    assert (watch.raises, watch.rollbacks) == (0, 1)
+
+
+def test_a_loss_on_the_same_episodes_is_seen_where_the_spread_hides_it() -> None:
+    before = np.array([1.0] * 58 + [0.0] * 6)
+    now = np.array([1.0] * 46 + [0.0] * 18)
+    assert interval(now).high > interval(before).low, "the intervals overlap"
+    assert falling({"both": now}, {"both": before}) == ("both",)
+    slightly = np.array([1.0] * 57 + [0.0] * 7)
+    assert falling({"both": slightly}, {"both": before}) == ()
+
+
+def test_a_sure_but_tiny_loss_is_left_alone() -> None:
+    before = np.random.default_rng(1).uniform(0.3, 1.0, 64)
+    assert falling({"both": before - 0.01 * before.mean()}, {"both": before}) == ()
+    assert falling({"both": before - 0.03 * before.mean()}, {"both": before}) == ("both",)
+
+
+def test_the_worst_is_remembered_per_task_and_the_early_worst_apart() -> None:
+    watch = Watch()
+    watch.see({"both": 0.6, "ring": 0.9}, early=True)
+    watch.see({"both": 0.5}, early=True)
+    watch.see({"both": 0.2, "ring": 0.4}, early=False)
+    watch.see({"both": 0.9}, early=True)
+    assert watch.early_worst == {"both": 0.5, "ring": 0.9}
+    assert watch.worst == {"both": 0.2, "ring": 0.4}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from skilldistill.errors import ConfigurationError
 from skilldistill.learning.losses import (
+    LOG_STD_FLOOR,
     STD_CEILING,
     STD_FLOOR,
     Objective,
@@ -226,7 +228,7 @@ def test_metrics_say_what_they_name() -> None:
     logits = torch.stack([torch.logit(probability), torch.zeros(4)], dim=1)
     objective = Objective(DOMAIN)
     table = objective.label_table(targets, torch.zeros(4, 2), torch.ones(4, 2).bool())
-    sums = head_sums(logits, torch.tensor([-1.0]), table, LAYOUT, objective)
+    sums = head_sums(logits, torch.tensor([-1.0]), table, table, LAYOUT, objective)
     found = metrics(sums, objective)
     assert found["ring/agreement"] == 0.5
     assert found["ring/rate_ratio"] == 1
@@ -242,13 +244,70 @@ def test_metrics_say_what_they_name() -> None:
     assert found["loss"] == pytest.approx(found["ring/loss"] + found["steer/loss"])
 
 
+def test_rates_are_the_students_presses_over_the_experts() -> None:
+    pressed = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    wanted = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    targets, logits = (torch.stack([x, torch.zeros(6)], dim=1) for x in (wanted, pressed))
+    objective = Objective(DOMAIN)
+    table = objective.label_table(targets, torch.zeros(6, 2), torch.ones(6, 2).bool())
+    found = metrics(head_sums(logits, torch.zeros(1), table, table, LAYOUT, objective), objective)
+    assert found["ring/rate_ratio"] == pytest.approx(3 / 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature": 3.0}, {"kind": "hard"}, {"kind": "hard", "temperature": 2.0}, {"kind": "mse"}],
+)
+def test_whatever_is_minimised_a_perfect_student_has_perfect_figures(changes: Any) -> None:
+    objective = Objective(DOMAIN, **changes)
+    targets, std, mask = rows()
+    targets[:, 0] = targets[:, 0].clamp(0.02, 0.98)
+    std = torch.full_like(std, 0.05 * 0.5)
+    logits = torch.stack([torch.logit(targets[:, 0]), torch.atanh(targets[:, 1] / 0.5)], dim=1)
+    table, plain = (o.label_table(targets, std, mask) for o in (objective, objective.plain))
+    log_std = torch.log(torch.tensor([0.05]))
+    found = metrics(head_sums(logits, log_std, table, plain, LAYOUT, objective), objective)
+    assert objective.labels_plainly == (changes == {"kind": "mse"})
+    assert found["ring/kl"] == pytest.approx(0, abs=1e-6)
+    assert found["steer/kl"] == pytest.approx(0, abs=1e-5)
+    assert found["ring/calibration"] == pytest.approx(0, abs=1e-6)
+    assert found["mse"] == pytest.approx(0, abs=1e-9)
+
+
+def test_without_a_mask_figures_still_rest_on_what_experts_labelled() -> None:
+    objective = Objective(DOMAIN, masked=False)
+    targets, std, mask = rows()
+    mask[:32, 0] = False
+    logits = torch.stack([torch.logit(targets[:, 0].clamp(0.01, 0.99)), targets[:, 1]], dim=1)
+    table, plain = (o.label_table(targets * mask, std, mask) for o in (objective, objective.plain))
+    sums = head_sums(logits, torch.zeros(1), table, plain, LAYOUT, objective)
+    assert sums.counted.tolist() == [64, 64]
+    assert sums.rows.tolist() == mask.sum(dim=0).tolist()
+    assert metrics(sums, objective)["ring/agreement"] == 1
+
+
+def test_a_deviation_at_its_floor_can_rise_again() -> None:
+    objective = Objective(DOMAIN)
+    targets, std, mask = rows()
+    mask[:] = True
+    table = objective.label_table(targets, torch.zeros_like(std), mask)
+    weight = row_weights(table[None], LAYOUT, objective.weights)[0]
+    logits = torch.zeros(64, 2)  # far from the targets: the errors ask for a wider deviation
+    at_floor = torch.tensor([LOG_STD_FLOOR])
+    found = gradients(logits, at_floor, table, weight, LAYOUT, objective)[1]
+    spread = at_floor.clone().requires_grad_()
+    loss(logits, spread, table, LAYOUT, objective, objective.weights).backward()
+    assert float(found) < -1
+    torch.testing.assert_close(found, spread.grad)
+
+
 def test_a_perfectly_calibrated_student_has_no_calibration_error() -> None:
     probability = torch.rand(1000)
     targets = torch.stack([probability, torch.zeros(1000)], dim=1)
     logits = torch.stack([torch.logit(probability), torch.zeros(1000)], dim=1)
     objective = Objective(DOMAIN)
     table = objective.label_table(targets, torch.zeros(1000, 2), torch.ones(1000, 2).bool())
-    found = metrics(head_sums(logits, torch.zeros(1), table, LAYOUT, objective), objective)
+    found = metrics(head_sums(logits, torch.zeros(1), table, table, LAYOUT, objective), objective)
     assert found["ring/calibration"] < 1e-6
     assert found["ring/kl"] < 1e-6
 
@@ -256,9 +315,9 @@ def test_a_perfectly_calibrated_student_has_no_calibration_error() -> None:
 def test_sums_of_parts_add_up() -> None:
     objective = Objective(DOMAIN)
     table, logits, log_std = objective.label_table(*rows()), torch.randn(64, 2), torch.zeros(1)
-    whole = head_sums(logits, log_std, table, LAYOUT, objective)
-    first = head_sums(logits[:20], log_std, table[:20], LAYOUT, objective)
-    second = head_sums(logits[20:], log_std, table[20:], LAYOUT, objective)
+    whole = head_sums(logits, log_std, table, table, LAYOUT, objective)
+    first = head_sums(logits[:20], log_std, table[:20], table[:20], LAYOUT, objective)
+    second = head_sums(logits[20:], log_std, table[20:], table[20:], LAYOUT, objective)
     assert metrics(first + second, objective) == pytest.approx(metrics(whole, objective))
 
 
@@ -266,7 +325,8 @@ def test_the_batch_loss_and_the_reported_loss_agree() -> None:
     for kind in ("kl", "hard", "mse"):
         objective = Objective(DOMAIN, kind=kind, head_weights={"steer": 3.0})
         table, logits, log_std = objective.label_table(*rows()), torch.randn(64, 2), torch.zeros(1)
-        sums = head_sums(logits, log_std, table, LAYOUT, objective)
+        plain = objective.plain.label_table(*rows())
+        sums = head_sums(logits, log_std, table, plain, LAYOUT, objective)
         expected = float(value(logits, log_std, table, objective))
         assert metrics(sums, objective)["loss"] == pytest.approx(expected, rel=1e-5)
 
@@ -277,7 +337,7 @@ def test_a_head_without_labels_gives_no_figures() -> None:
     mask[:, 1] = False
     table = objective.label_table(targets, std, mask)
     found = metrics(
-        head_sums(torch.zeros(64, 2), torch.zeros(1), table, LAYOUT, objective), objective
+        head_sums(torch.zeros(64, 2), torch.zeros(1), table, table, LAYOUT, objective), objective
     )
     assert not [name for name in found if name.startswith("steer")]
 

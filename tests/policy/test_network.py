@@ -94,3 +94,23 @@ def test_copies_share_nothing() -> None:
 def test_std_is_in_environment_units() -> None:
     network = DistilledPolicyNetwork.for_domain(mixed_domain(), 16)
     assert torch.allclose(network.std, torch.tensor([0.2, 0.05]))
+
+
+def test_sharpening_divides_log_odds_and_leaves_turns_alone() -> None:
+    network = DistilledPolicyNetwork.for_domain(mixed_domain(), 16)
+    obs = torch.randn(30, 2)
+    before = network.logits(obs).detach()
+    network.sharpen(0.5)
+    after = network.logits(obs).detach()
+    buttons = network.layout.is_binary
+    torch.testing.assert_close(after[:, buttons], 2 * before[:, buttons])
+    assert torch.equal(after[:, ~buttons], before[:, ~buttons])
+
+
+def test_shifting_moves_one_dimension() -> None:
+    network = DistilledPolicyNetwork.for_domain(mixed_domain(), 16)
+    obs = torch.randn(30, 2)
+    before = network.logits(obs).detach()
+    network.shift(2, -0.75)
+    difference = network.logits(obs).detach() - before
+    torch.testing.assert_close(difference, torch.tensor([0, 0, -0.75, 0]).expand(30, 4))

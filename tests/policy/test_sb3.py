@@ -27,7 +27,6 @@ from skilldistill.policy.sb3 import (
     DistilledPolicy,
     MixedDistribution,
     make_critic,
-    sharpen,
     unified_spaces,
 )
 from tests import tiny
@@ -35,35 +34,30 @@ from tests import tiny
 LAYOUT = ActionLayout(tiny.DOMAIN)  # one button, one turn within ±0.5
 outputs = st.tuples(st.floats(-8, 8), st.floats(-3, 3))
 log_stds = st.floats(-3, 0.5)
-temperatures = st.sampled_from([0.25, 0.5, 1.0, 2.0])
 
 
-def mixed(
-    z: tuple[float, float], log_std: float, temperature: float = 1.0, rows: int = 1
-) -> MixedDistribution:
-    return MixedDistribution(LAYOUT, temperature).proba_distribution(
+def mixed(z: tuple[float, float], log_std: float, rows: int = 1) -> MixedDistribution:
+    return MixedDistribution(LAYOUT).proba_distribution(
         torch.tensor([z], dtype=torch.float64).expand(rows, 2),
         torch.tensor([log_std], dtype=torch.float64),
     )
 
 
 def torch_parts(
-    z: tuple[float, float], log_std: float, temperature: float
+    z: tuple[float, float], log_std: float
 ) -> tuple[torch.distributions.Bernoulli, torch.distributions.Normal]:
-    button = torch.distributions.Bernoulli(
-        logits=torch.tensor(z[0] / temperature, dtype=torch.float64)
-    )
+    button = torch.distributions.Bernoulli(logits=torch.tensor(z[0], dtype=torch.float64))
     mean = 0.5 * torch.tanh(torch.tensor(z[1], dtype=torch.float64))
     std = 0.5 * torch.tensor(log_std, dtype=torch.float64).exp()
     return button, torch.distributions.Normal(mean, std)
 
 
-@given(z=outputs, log_std=log_stds, t=temperatures, press=st.booleans(), turn=st.floats(-1, 1))
+@given(z=outputs, log_std=log_stds, press=st.booleans(), turn=st.floats(-1, 1))
 def test_log_probability_and_entropy_are_torchs(
-    z: tuple[float, float], log_std: float, t: float, press: bool, turn: float
+    z: tuple[float, float], log_std: float, press: bool, turn: float
 ) -> None:
-    button, normal = torch_parts(z, log_std, t)
-    distribution = mixed(z, log_std, t)
+    button, normal = torch_parts(z, log_std)
+    distribution = mixed(z, log_std)
     action = torch.tensor([[float(press), turn]], dtype=torch.float64)
     expected = button.log_prob(action[0, 0]) + normal.log_prob(action[0, 1])
     assert distribution.log_prob(action).item() == pytest.approx(expected.item(), abs=1e-5)
@@ -72,11 +66,11 @@ def test_log_probability_and_entropy_are_torchs(
 
 
 @settings(max_examples=25)
-@given(z=outputs, log_std=log_stds, t=temperatures)
+@given(z=outputs, log_std=log_stds)
 def test_density_integrates_to_one_and_its_entropy_is_the_integral(
-    z: tuple[float, float], log_std: float, t: float
+    z: tuple[float, float], log_std: float
 ) -> None:
-    distribution = mixed(z, log_std, t, rows=4001)
+    distribution = mixed(z, log_std, rows=4001)
     mean, std = 0.5 * np.tanh(z[1]), 0.5 * np.exp(log_std)
     turns = torch.linspace(mean - 12 * std, mean + 12 * std, 4001, dtype=torch.float64)
     mass, entropy = 0.0, 0.0
@@ -94,33 +88,24 @@ def test_samples_follow_the_probabilities() -> None:
     torch.manual_seed(0)
     n = 40_000
     logits = torch.tensor([[0.4, 0.7]]).expand(n, 2)
-    distribution = MixedDistribution(LAYOUT, 0.5)
+    distribution = MixedDistribution(LAYOUT)
     actions = distribution.actions_from_params(logits, torch.tensor([-1.0]))
     assert set(actions[:, 0].unique().tolist()) == {0.0, 1.0}
-    assert actions[:, 0].mean().item() == pytest.approx(1 / (1 + np.exp(-0.8)), abs=0.01)
+    assert actions[:, 0].mean().item() == pytest.approx(1 / (1 + np.exp(-0.4)), abs=0.01)
     assert actions[:, 1].mean().item() == pytest.approx(0.5 * np.tanh(0.7), abs=0.005)
     assert actions[:, 1].std().item() == pytest.approx(0.5 * np.exp(-1.0), rel=0.02)
     drawn, log_prob = distribution.log_prob_from_params(logits[:5], torch.tensor([-1.0]))
     torch.testing.assert_close(log_prob, distribution.log_prob(drawn))
 
 
-@given(z=outputs, t=temperatures)
-def test_the_mode_is_likeliest_and_the_same_at_every_temperature(
-    z: tuple[float, float], t: float
-) -> None:
-    distribution = mixed(z, -1.0, t)
+@given(z=outputs)
+def test_the_mode_is_likeliest(z: tuple[float, float]) -> None:
+    distribution = mixed(z, -1.0)
     mode = distribution.mode()
-    assert mode.tolist() == mixed(z, -1.0).mode().tolist()
     best = distribution.log_prob(mode).item()
     for press, offset in itertools.product((0.0, 1.0), (-0.1, 0.0, 0.1)):
         other = torch.tensor([[press, mode[0, 1].item() + offset]], dtype=torch.float64)
         assert distribution.log_prob(other).item() <= best + 1e-9
-
-
-def test_low_temperature_plays_closer_to_the_mode() -> None:
-    logits = torch.tensor([[2.0, 0.3]])
-    assert sharpen(logits, LAYOUT, 0.5).tolist() == [[4.0, pytest.approx(0.3)]]
-    assert mixed((2.0, 0.0), 0.0, 0.25).entropy() < mixed((2.0, 0.0), 0.0, 1.0).entropy()
 
 
 # the policy ----------------------------------------------------------------------------------
@@ -136,7 +121,7 @@ def policy_for(domain: domains.Domain, **settings: object) -> DistilledPolicy:
 def test_deterministic_predictions_are_the_distilled_policys() -> None:
     torch.manual_seed(1)
     network = DistilledPolicyNetwork.for_domain(tiny.DOMAIN, 32)
-    policy = policy_for(tiny.DOMAIN, binary_temperature=0.5)
+    policy = policy_for(tiny.DOMAIN)
     policy.network.load_state_dict(network.state_dict())
     observations = np.random.default_rng(0).uniform(-1, 1, (500, 3)).astype(np.float32)
     played, _ = policy.predict(observations, deterministic=True)
@@ -161,7 +146,7 @@ def test_samples_and_modes_are_legal() -> None:
 
 def test_forward_and_evaluation_agree() -> None:
     torch.manual_seed(0)
-    policy = policy_for(tiny.DOMAIN, binary_temperature=0.5)
+    policy = policy_for(tiny.DOMAIN)
     observations = torch.rand(20, 3)
     actions, values, log_prob = policy(observations)
     again, evaluated, entropy = policy.evaluate_actions(observations, actions)
@@ -186,10 +171,9 @@ def test_values_never_reach_the_actor() -> None:
 
 
 def test_saved_alone_it_comes_back(tmp_path: Path) -> None:
-    policy = policy_for(tiny.DOMAIN, critic_dims=(16,), binary_temperature=0.5)
+    policy = policy_for(tiny.DOMAIN, critic_dims=(16,))
     policy.save(str(tmp_path / "policy.pth"))
     loaded = DistilledPolicy.load(str(tmp_path / "policy.pth"), device="cpu")
-    assert loaded.binary_temperature == 0.5
     for name, value in policy.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
 
@@ -244,7 +228,7 @@ def test_plain_ppo_trains_and_reloads_it(tmp_path: Path) -> None:
 def test_a_zip_opens_where_nothing_but_sb3_was_imported(tmp_path: Path) -> None:
     domain = domains.find("duel")  # tests.tiny is nobody's installed domain
     env = SB3VecEnv(domain.make_vector_env(domain.combined, 2, seed=0))
-    policy_kwargs = {"hidden_dim": 32, "binary_temperature": 0.5}
+    policy_kwargs = {"hidden_dim": 32}
     model = PPO(
         DistilledPolicy, env, n_steps=8, batch_size=16, policy_kwargs=policy_kwargs, device="cpu"
     )

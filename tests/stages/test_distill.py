@@ -5,15 +5,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
-from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.evaluation.rollout import play
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.policy import checkpoint
 from skilldistill.policy.player import NetworkPolicy
+from skilldistill.progress import Progress
 from skilldistill.stages.distill import DistillResult, distill
 from skilldistill.workspace.store import Workspace
 from tests.learning.tiny_data import prepared, ring_expert, steer_expert
@@ -150,6 +152,41 @@ def test_a_dataset_outside_the_workspace_will_do(workspace: Workspace, tmp_path:
     result = distill(other, replace(CONFIG, dataset=str(path)))
     assert result.dataset == str(path)
     assert other.resolve(result.ref).parents == ()
+
+
+def test_a_dataset_that_changed_after_it_was_published_is_refused(workspace: Workspace) -> None:
+    artefact = workspace.resolve("combined", "dataset")
+    path = workspace.path(artefact)
+    content = bytearray(path.read_bytes())
+    with DatasetReader(path) as reader:
+        untrained = reader.read_all(("rewards",), np.arange(reader.num_episodes))["rewards"]
+    at = content.index(untrained[:64].tobytes())  # no column that training reads
+    content[at : at + 8] = bytes(8)[::-1].replace(b"\0", b"?")
+    path.write_bytes(content)
+    with pytest.raises(CorruptFile, match="another content") as caught:
+        distill(workspace, CONFIG)
+    assert artefact.ref in caught.value.hint
+    assert not workspace.artefacts("checkpoint", "distilled")
+
+
+@pytest.mark.parametrize("wrong", [{"head_weights": "foo=1"}, {"device": "nope"}])
+def test_settings_that_are_refused_leave_no_unfinished_work(
+    workspace: Workspace, wrong: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        distill(workspace, replace(CONFIG, **wrong))  # type: ignore[arg-type]
+    assert not list((workspace.root / "checkpoints").rglob(".partial*"))
+
+
+def test_those_who_watch_hear_of_rounds_being_played(workspace: Workspace) -> None:
+    told: list[Progress] = []
+    distill(
+        workspace, replace(CONFIG, rounds=1, round_episodes=4, round_epochs=1), progress=told.append
+    )
+    assert [(r.done, r.total) for r in told if r.stage == "distill, round 1: play"] == [
+        (0, 6), (1, 6), (2, 6), (6, 6),
+    ]  # fmt: skip
+    assert [(r.done, r.total) for r in told if r.stage == "distill, round 1"] == [(1, 1)]
 
 
 def test_what_is_missing_is_named(workspace: Workspace) -> None:

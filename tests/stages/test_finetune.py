@@ -132,3 +132,9 @@ def test_wrong_starts_are_refused(workspace: Workspace) -> None:
     add(workspace, "fighter", DistilledPolicyNetwork.for_domain(find("duel"), 16))
     with pytest.raises(ConfigurationError, match="plays in domain 'duel'"):
         finetune(workspace, settings(start="fighter"))
+
+
+def test_a_device_that_is_not_there_is_named_and_leaves_nothing(workspace: Workspace) -> None:
+    with pytest.raises(ConfigurationError, match="'nope'"):
+        finetune(workspace, settings(device="nope"))
+    assert not list((workspace.root / "checkpoints").rglob(".partial*"))
