@@ -5,6 +5,33 @@
 
 from __future__ import annotations
 
+import reprlib
+
+
+class _Brief(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Beyond 4,300 digits Python refuses to write a number out.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a huge number"
+
+
+_BRIEF = _Brief()
+_BRIEF.maxlevel = 3
+_BRIEF.maxdict = _BRIEF.maxlist = _BRIEF.maxtuple = 8
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 80
+
+
+def excerpt(value: object, limit: int = 100) -> str:
+    """Something a stranger wrote, fit for a message: printable and at most ``limit`` long.
+
+    Args:
+        value: text, or a plain value (numbers, lists, tuples, dictionaries) to be described.
+        limit: characters.
+    """
+    text = value if isinstance(value, str) else _BRIEF.repr(value)
+    # Cut first: a megabyte is not worth looking through.
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+    return shown if len(text) <= limit else shown[:-1] + "…"
+
 
 class SkillDistillError(Exception):
     """Something expected went wrong.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from skilldistill.cli.failures import Failure
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ERROR_SCHEMA = "skilldistill.error/1"
+_LONGEST = 2000
+"""Characters of a failure's message or hint. Whoever quotes a file cuts it short; this is for
+what nobody thought of."""
 _PLAIN_WIDTH = 10_000
 """Columns where no terminal limits them: a log or a pipe gets whole lines."""
 
@@ -36,12 +39,13 @@ def document(result: Any) -> dict[str, Any]:
 
 def failure_document(failure: Failure) -> dict[str, Any]:
     """An error as a JSON document."""
-    return {"schema": ERROR_SCHEMA, **asdict(failure)}
+    return {"schema": ERROR_SCHEMA, **asdict(_bounded(failure))}
 
 
 def print_document(content: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    print(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False))
+    """Print one JSON document on stdout; what a terminal would obey is written as ``\\u…``."""
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    print(_harmless(text, lambda character: json.dumps(character)[1:-1]))
 
 
 def answers(result: Any) -> bool:
@@ -65,6 +69,7 @@ def show(result: Any) -> None:
 
 def show_failure(failure: Failure) -> None:
     """Print an error on stderr: what and where, then what to do."""
+    failure = _bounded(failure)
     console = console_on(sys.stderr)
     console.print(f"[bold red]error:[/] {escaped(failure.message)}", soft_wrap=True)
     if failure.hint:
@@ -82,10 +87,26 @@ def console_on(stream: Any) -> Console:
 
 
 def escaped(text: str) -> str:
-    """Text in which square brackets mean themselves."""
+    """Text in which square brackets mean themselves and nothing commands the terminal."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(_harmless(text, lambda character: "\N{REPLACEMENT CHARACTER}"))
+
+
+def _harmless(text: str, replaced: Callable[[str], str]) -> str:
+    """Text with each character but newlines that is not printable replaced."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else replaced(c) for c in text)
+
+
+def _bounded(failure: Failure) -> Failure:
+    """The same with a message and a hint that fit on a screen."""
+    return replace(failure, message=_cut(failure.message), hint=_cut(failure.hint))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
 def table(columns: Iterable[str], *, right: Iterable[str] = ()) -> Table:

@@ -108,6 +108,10 @@ class Session:
     def stage(self, name: str, config: Any, *, create: bool = False, **further: Any) -> Any:
         """Run one stage function on the workspace, show its result, and return it.
 
+        A stage whose module has a function ``prepare`` has that called first with the
+        configuration, before a workspace is made: what it refuses leaves nothing behind. What it
+        returns are further keyword arguments of the stage.
+
         Args:
             name: the name of the function in ``stages``.
             config: what it takes.
@@ -122,9 +126,12 @@ class Session:
             return planned
         from skilldistill import stages  # what a stage needs (torch, h5py) loads here
 
-        workspace = self.workspace(create=create)
         function = getattr(stages, name)
+        prepare = getattr(sys.modules.get(function.__module__), "prepare", None)
         with live.watching(enabled=not self.quiet) as self.watcher:
+            if prepare is not None:
+                further |= prepare(config)
+            workspace = self.workspace(create=create)
             result = function(
                 workspace,
                 config,

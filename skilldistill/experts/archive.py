@@ -27,6 +27,7 @@ _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _SIZES_FOLLOW = 0x0008
 _STORED, _DEFLATED = 0, 8
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
+_NAME_SIZE = 128
 _FILE_TYPE, _REGULAR = 0xF000, 0x8000
 _RATIO, _RATIO_FREE = 200, 2**20
 """Unpacked over packed size that is refused, and the size up to which nobody minds."""
@@ -182,7 +183,8 @@ class Archive:
     def _name(self, raw: bytes) -> str:
         name = raw.decode("latin-1")
         parts = name.split("/")
-        if not _PLAIN_NAME.fullmatch(name) or ".." in parts or "." in parts:
+        plain = len(name) <= _NAME_SIZE and _PLAIN_NAME.fullmatch(name)
+        if not plain or ".." in parts or "." in parts:
             raise UnsafeFile(f"{self._label}: a member is called {name[:80]!r}")
         return name
 

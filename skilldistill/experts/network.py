@@ -22,9 +22,10 @@ from safetensors.numpy import save as format_safetensors
 
 from skilldistill import domain as domains
 from skilldistill.domain import Domain, Skill
-from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
+from skilldistill.errors import ConfigurationError, CorruptFile, NotFound, excerpt
 from skilldistill.experts import blocks, checks
 from skilldistill.experts.activations import ACTIVATIONS, sigmoid
+from skilldistill.experts.files import read_regular
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -312,8 +313,9 @@ class Expert:
         tensors = _read_tensors(directory / WEIGHTS_FILE)
         try:
             expert = _assemble(card, tensors)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CorruptFile(f"{directory / CARD_FILE}: bad or missing entry: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            reason = excerpt(str(error))
+            raise CorruptFile(f"{directory / CARD_FILE}: bad or missing entry: {reason}") from error
         if expert.sha256 != card.get("sha256"):
             raise CorruptFile(f"{directory}: the weights are not those {CARD_FILE} describes")
         if domain is not None and domain.name != expert.domain:
@@ -372,26 +374,32 @@ def _canonical(value: Any) -> bytes:
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        if path.stat().st_size > limit:
-            raise CorruptFile(f"{path} has {path.stat().st_size} bytes; {limit} are allowed")
-        return path.read_bytes()
-    except FileNotFoundError as error:
+        return read_regular(path, limit)
+    except NotFound as error:
         raise NotFound(
             f"no expert at {path.parent}: {path.name} is missing",
             hint="list the experts there are with `skilldistill experts ls`",
         ) from error
 
 
+def _no_constant(name: str) -> None:
+    """Refuse ``NaN`` and ``Infinity``, which JSON has not and Python reads."""
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _read_card(path: Path) -> dict[str, Any]:
+    content = _read_bytes(path, MAX_CARD_BYTES)
     try:
-        card = json.loads(_read_bytes(path, MAX_CARD_BYTES))
+        card = json.loads(content, parse_constant=_no_constant)
+        _canonical(card)  # what was read can be written: 1e999 is infinite
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} is not valid JSON: {error}") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise CorruptFile(f"{path} does not describe an expert (format {FORMAT!r})")
     if card.get("format_version") != FORMAT_VERSION:
         raise CorruptFile(
-            f"{path} has format version {card.get('format_version')!r}, this is {FORMAT_VERSION}",
+            f"{path} has format version {excerpt(card.get('format_version'))}, "
+            f"this is {FORMAT_VERSION}",
             hint="install the skilldistill that wrote it, or a newer one",
         )
     return card
@@ -401,7 +409,8 @@ def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         tensors: dict[str, NDArray[Any]] = parse_safetensors(_read_bytes(path, MAX_WEIGHTS_BYTES))
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise CorruptFile(f"{path} is not a safetensors file of plain arrays: {error}") from error
+        reason = excerpt(str(error))
+        raise CorruptFile(f"{path} is not a safetensors file of plain arrays: {reason}") from error
     return tensors
 
 
@@ -418,9 +427,9 @@ def _assemble(card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> E
     ]
     scaler = card["normaliser"]
     expert = Expert(
-        name=str(card["name"]),
-        skill=str(card["skill"]),
-        domain=str(card["domain"]),
+        name=_word(card, "name"),
+        skill=_word(card, "skill"),
+        domain=_word(card, "domain"),
         layers=tuple(layers),
         head=card["head"],
         low=np.array(card["low"], dtype=np.float32),
@@ -439,3 +448,11 @@ def _assemble(card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> E
     if unknown:
         raise ValueError(f"unknown tensors {', '.join(sorted(unknown))}")
     return expert
+
+
+def _word(card: Mapping[str, Any], field: str) -> str:
+    """A name on the card, short enough to be one."""
+    value = card[field]
+    if not isinstance(value, str) or value != excerpt(value):
+        raise ValueError(f"{field} is no short text")
+    return value

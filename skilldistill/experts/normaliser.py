@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 
-from skilldistill.errors import CorruptFile, NotFound, UnsafeFile
+from skilldistill.errors import CorruptFile, UnsafeFile, excerpt
 from skilldistill.experts.archive import Archive, Limits
+from skilldistill.experts.files import read_regular
 from skilldistill.experts.network import Normaliser
 
 MAX_BYTES = 2**20
 _LIMITS = Limits(members=16, member_bytes=MAX_BYTES, total_bytes=MAX_BYTES)
+_VERSIONS = ((1, 0), (2, 0), (3, 0))
+_NAMES = ("mean", "var", "epsilon", "clip_obs", "clip")
 _HINT = (
     "write plain arrays: np.savez('vecnormalize.npz', mean=env.obs_rms.mean, var=env.obs_rms.var, "
     "epsilon=env.epsilon, clip_obs=env.clip_obs)"
@@ -33,18 +37,12 @@ def read_normaliser(path: Path) -> Normaliser:
 
     Raises:
         NotFound: there is no such file.
-        UnsafeFile: a pickle, or an array that holds pickled objects.
-        CorruptFile: anything else that is not such a file.
+        UnsafeFile: a pickle, or one of these arrays holds pickled objects.
+        CorruptFile: anything else that is not such a file. Other entries are not looked at.
     """
     if path.suffix not in (".npz", ".safetensors"):
         raise UnsafeFile(f"{path} is neither .npz nor .safetensors and is not read", hint=_HINT)
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise NotFound(f"no file {path}", hint=_HINT) from error
-    if len(data) > MAX_BYTES:
-        raise CorruptFile(f"{path} has more than the {MAX_BYTES} bytes allowed")
+    data = read_regular(path, MAX_BYTES, hint=_HINT)
     arrays = _safetensors(data, path) if path.suffix == ".safetensors" else _npz(data, path)
     missing = {"mean", "var"} - set(arrays)
     if missing:
@@ -61,33 +59,43 @@ def _safetensors(data: bytes, path: Path) -> Mapping[str, NDArray[Any]]:
     try:
         arrays: Mapping[str, NDArray[Any]] = parse_safetensors(data)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise CorruptFile(f"{path} is not a safetensors file: {error}") from error
+        raise CorruptFile(f"{path} is not a safetensors file: {excerpt(str(error))}") from error
     return arrays
 
 
 def _npz(data: bytes, path: Path) -> Mapping[str, NDArray[Any]]:
     archive = Archive(io.BytesIO(data), path.name, _LIMITS)
-    return {name.removesuffix(".npy"): _npy(archive.read(name), path) for name in archive.names}
+    return {
+        name: _npy(archive.read(f"{name}.npy"), path)
+        for name in _NAMES
+        if f"{name}.npy" in archive.names
+    }
 
 
 def _npy(data: bytes, path: Path) -> NDArray[Any]:
     """One array; its header is checked against the bytes there are before anything is made."""
     stream = io.BytesIO(data)
     try:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    except ValueError as error:
-        raise CorruptFile(f"{path} holds something that is no array: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd headers; they are judged below
+            version = npy.read_magic(stream)
+            if version not in _VERSIONS:
+                raise ValueError(f"format version {version}")
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(stream)
+    except Exception as error:  # it is parsed as Python, which fails in many ways
+        reason = excerpt(str(error)) or type(error).__name__
+        raise CorruptFile(f"{path} holds something that is no array: {reason}") from error
     if dtype.hasobject:
         raise UnsafeFile(f"{path} holds pickled objects and is not read", hint=_HINT)
     body = data[stream.tell() :]
-    if (
-        len(shape) > 1
-        or dtype.kind not in "fiu"
-        or len(body) != dtype.itemsize * int(np.prod(shape))
-    ):
-        raise CorruptFile(f"{path}: an array of shape {shape}, type {dtype}, in {len(body)} bytes")
+    count = shape[0] if shape else 1
+    plain = len(shape) <= 1 and type(count) is int and dtype.kind in "fiu"
+    if not plain or len(body) != dtype.itemsize * count:
+        raise CorruptFile(
+            f"{path}: an array of shape {excerpt(shape)}, type {excerpt(str(dtype))}, "
+            f"in {len(body)} bytes"
+        )
     return np.frombuffer(body, dtype=dtype).reshape(shape)
 
 

@@ -125,9 +125,10 @@ def _layers(modules: list[nn.Module], label: str) -> list[Layer]:
             layers.append(_linear(module))
         elif kind in TORCH_NAMES and type(module).__module__.startswith("torch.nn."):
             alpha = getattr(module, "negative_slope", getattr(module, "alpha", 0.0))
-            approximate = getattr(module, "approximate", "none")
-            if not layers or layers[-1].activation != "identity" or approximate != "none":
+            if not layers or layers[-1].activation != "identity":
                 raise UnsupportedExpert(f"{label} applies {kind} where no layer can take it")
+            if changed := _changed(module):
+                raise UnsupportedExpert(f"{label} uses {kind} with a {changed} of its own")
             last = layers.pop()
             name = TORCH_NAMES[kind]
             layers.append(Layer(last.weight, last.bias, name, float(alpha)))
@@ -136,6 +137,16 @@ def _layers(modules: list[nn.Module], label: str) -> list[Layer]:
         ):
             raise UnsupportedExpert(f"{label} has a layer of type {kind}")
     return layers
+
+
+def _changed(module: nn.Module) -> str:
+    """The first setting of an activation that no layer can hold, or an empty string."""
+    usual = type(module)()
+    for name in getattr(module, "__constants__", ()):
+        held = name in ("alpha", "negative_slope", "inplace")
+        if not held and getattr(module, name) != getattr(usual, name):
+            return str(name)
+    return ""
 
 
 def _linear(module: nn.Linear) -> Layer:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skilldistill.errors import CorruptFile, UnsupportedExpert
+from skilldistill.errors import CorruptFile, UnsupportedExpert, excerpt
 from skilldistill.experts.activations import TORCH_NAMES
 
 _CLASS = re.compile(r"<class '([\w.<>]+)'>")
@@ -25,6 +25,11 @@ _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+|inf|nan)"
 _ARRAY = re.compile(rf"[\[\s]*{_NUMBER}(?:[\[\],\s]+{_NUMBER})*[\]\s]*", re.IGNORECASE)
 _POLICIES = "stable_baselines3.common.policies"
 _FLATTEN = "stable_baselines3.common.torch_layers.FlattenExtractor"
+_MAX_DIMENSIONS, _MAX_EXTENT, _MAX_NUMBERS = 8, 2**16, 2**16
+"""Of a space: more than any expert has, and few enough to count."""
+_OF_PPO = ("clip_range", "clip_range_vf", "n_epochs", "batch_size", "target_kl")
+"""What SB3 writes for PPO and not for A2C; any of them may have been left out by ``exclude``."""
+_NO_HELP = "--trust-pickle cannot help: "
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class PolicyText:
     observation_space: Space
     action_space: Space
     activation: str
-    use_sde: bool
+    use_sde: bool | None
+    """None where the text does not say."""
     squash_output: bool
     full_std: bool
     use_expln: bool
@@ -85,14 +91,19 @@ def parse_json(data: bytes, label: str) -> dict[str, Any]:
 
 
 def pickles(data: Mapping[str, Any], label: str) -> dict[str, bytes]:
-    """The pickled objects within the text, by field, undecoded otherwise."""
+    """The pickled objects within the text, by field, undecoded otherwise.
+
+    Raises:
+        CorruptFile: one that is no Base64 text.
+    """
     found: dict[str, bytes] = {}
     for name, value in data.items():
         if isinstance(value, dict) and ":serialized:" in value:
             try:
-                found[name] = base64.b64decode(str(value[":serialized:"]), validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise CorruptFile(f"{label}: field {name!r} is damaged: {error}") from error
+                found[name] = base64.b64decode(value[":serialized:"], validate=True)
+            except (binascii.Error, ValueError, TypeError) as error:
+                field = excerpt(name)
+                raise CorruptFile(f"{label}: field {field!r} is damaged: {error}") from error
     return found
 
 
@@ -106,24 +117,40 @@ def read_policy(data: Mapping[str, Any], label: str) -> PolicyText:
     _require_plain_policy(data, label)
     settings = data.get("policy_kwargs")
     if not isinstance(settings, dict):
-        raise CorruptFile(f"{label} does not say how its policy was made (policy_kwargs)")
+        raise UnsupportedExpert(f"{label} does not say how its policy was made (policy_kwargs)")
+    observations, actions = read_spaces(data, label)
     extractor = _class_name(settings.get("features_extractor_class"), _FLATTEN)
     if extractor != _FLATTEN:
-        raise UnsupportedExpert(f"{label} uses the features extractor {extractor}")
+        raise UnsupportedExpert(f"{label} uses the features extractor {excerpt(extractor)}")
     text = PolicyText(
-        observation_space=_space(data, "observation_space", label),
-        action_space=_space(data, "action_space", label),
+        observation_space=observations,
+        action_space=actions,
         activation=_activation(settings.get("activation_fn"), label),
-        use_sde=_flag(data, "use_sde", False, label) or _flag(settings, "use_sde", False, label),
-        squash_output=_flag(settings, "squash_output", False, label),
-        full_std=_flag(settings, "full_std", True, label),
-        use_expln=_flag(settings, "use_expln", False, label),
+        use_sde=_use_sde(data, settings, label),
+        squash_output=_flag(settings, "squash_output", label) or False,
+        full_std=_flag(settings, "full_std", label) is not False,
+        use_expln=_flag(settings, "use_expln", label) or False,
         widths=_widths(settings.get("net_arch")),
-        algorithm="PPO" if "clip_range" in data else "A2C",
+        algorithm=algorithm_of(data),
     )
-    if text.squash_output and not text.use_sde:
+    if text.squash_output and text.use_sde is False:
         raise CorruptFile(f"{label} squashes its output without state-dependent noise")
     return text
+
+
+def read_spaces(data: Mapping[str, Any], label: str) -> tuple[Space, Space]:
+    """The observation space and the action space.
+
+    Raises:
+        UnsupportedExpert: the text does not say, or they are no spaces of Gymnasium.
+        CorruptFile: a field that makes no sense.
+    """
+    return _space(data, "observation_space", label), _space(data, "action_space", label)
+
+
+def algorithm_of(data: Mapping[str, Any]) -> str:
+    """``PPO`` or ``A2C``: which one left its settings."""
+    return "PPO" if any(name in data for name in _OF_PPO) else "A2C"
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -133,15 +160,23 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def _use_sde(data: Mapping[str, Any], settings: Mapping[str, Any], label: str) -> bool | None:
+    """Whether the noise depends on the state; None where neither the model nor its policy say."""
+    said = [_flag(table, "use_sde", label) for table in (data, settings)]
+    return None if said == [None, None] else any(said)
+
+
 def _require_plain_policy(data: Mapping[str, Any], label: str) -> None:
     policy = data.get("policy_class")
     module = policy.get("__module__") if isinstance(policy, dict) else None
     if module is None:
         raise UnsupportedExpert(f"{label} does not say which policy class it holds")
     if module != _POLICIES:
+        foreign = isinstance(module, str) and module.startswith(("stable_baselines3.", "sb3_"))
         raise UnsupportedExpert(
-            f"{label} holds a policy class of {str(module)[:80]!r}; only MlpPolicy of PPO and A2C "
-            "can be rebuilt from its weights"
+            f"{label} holds a policy class of {excerpt(module)!r}; only MlpPolicy of PPO and A2C "
+            "can be rebuilt from its weights",
+            hint=f"{_NO_HELP}train the expert with PPO or A2C" if foreign else "",
         )
 
 
@@ -149,25 +184,27 @@ def _class_name(value: Any, default: str) -> str:
     if value is None:
         return default
     found = _CLASS.fullmatch(value) if isinstance(value, str) else None
-    return found.group(1) if found else str(value)[:80]
+    return found.group(1) if found else excerpt(value)
 
 
 def _activation(value: Any, label: str) -> str:
     name = _class_name(value, "torch.nn.modules.activation.Tanh")
     module, _, short = name.rpartition(".")
-    if not module.startswith("torch.nn.modules.") or short not in TORCH_NAMES:
+    of_torch = module.startswith("torch.nn.modules.")
+    if not of_torch or short not in TORCH_NAMES:
         raise UnsupportedExpert(
-            f"{label} uses the activation {name!r}; known are {', '.join(TORCH_NAMES)}"
+            f"{label} uses the activation {excerpt(name)!r}; known are {', '.join(TORCH_NAMES)}",
+            # A module of somebody's own may consist of known ones; one of torch's does not.
+            hint=f"{_NO_HELP}train the expert with one of these" if of_torch else "",
         )
     return TORCH_NAMES[short]
 
 
-def _flag(table: Mapping[str, Any], name: str, default: bool, label: str) -> bool:
+def _flag(table: Mapping[str, Any], name: str, label: str) -> bool | None:
+    """A setting that is true or false, or None where the text does not say."""
     value = table.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise CorruptFile(f"{label}: {name} is {str(value)[:40]!r}, not true or false")
+    if value is not None and not isinstance(value, bool):
+        raise CorruptFile(f"{label}: {name} is {excerpt(value, 40)!r}, not true or false")
     return value
 
 
@@ -190,13 +227,19 @@ def _widths(value: Any) -> tuple[int, ...] | None:
 def _space(data: Mapping[str, Any], field: str, label: str) -> Space:
     entry = data.get(field)
     if not isinstance(entry, dict) or ":type:" not in entry:
-        raise CorruptFile(f"{label} does not say what its {field} is")
+        raise UnsupportedExpert(
+            f"{label} does not say what its {field} is",
+            hint=f"{_NO_HELP}Stable-Baselines3 needs it, too; save the model with all its data",
+        )
     name = _class_name(entry[":type:"], "")
     kind = name.rpartition(".")[2]
     if not name.startswith(("gymnasium.spaces.", "gym.spaces.")):
-        raise UnsupportedExpert(f"{label}: {field} is a {name}")
+        raise UnsupportedExpert(
+            f"{label}: {field} is a {excerpt(name)}",
+            hint=f"{_NO_HELP}it is not known what the policy sees and does",
+        )
     if kind == "Box":
-        shape = tuple(_integers(entry.get("_shape", entry.get("shape")), label, field))
+        shape = _shape(entry.get("_shape", entry.get("shape")), label, field)
         size = math.prod(shape)
         low, high = (_numbers(entry.get(bound), label, field) for bound in ("low", "high"))
         if len(low) != size or len(high) != size:
@@ -207,23 +250,31 @@ def _space(data: Mapping[str, Any], field: str, label: str) -> Space:
         start = entry.get("start")
         first = [] if start is None else _integers(start, label, field)
         return Space(kind, tuple(sizes), start=tuple(first))
-    return Space(kind, ())
+    return Space(excerpt(kind, 40), ())
 
 
-def _numbers(value: Any, label: str, field: str) -> list[float]:
-    """Numbers of a JSON list, a number, or an array's text."""
+def _shape(value: Any, label: str, field: str) -> tuple[int, ...]:
+    """A shape small enough to count its elements."""
+    shape = tuple(_integers(value, label, field, _MAX_DIMENSIONS))
+    if not all(0 <= extent <= _MAX_EXTENT for extent in shape):
+        raise CorruptFile(f"{label}: {field} has the shape {excerpt(shape)}")
+    return shape
+
+
+def _numbers(value: Any, label: str, field: str, most: int = _MAX_NUMBERS) -> list[float]:
+    """Up to ``most`` numbers of a JSON list, a number, or an array's text."""
     items: list[Any] = value if isinstance(value, list) else [value]
     if isinstance(value, str) and len(value) < 2**16 and _ARRAY.fullmatch(value):
         items = [float(word) for word in re.findall(_NUMBER, value, re.IGNORECASE)]
+    if len(items) > most:
+        raise CorruptFile(f"{label}: {field} has a row of {len(items)} numbers")
     if all(type(i) is float or (type(i) is int and abs(i) < 2**63) for i in items):
         return [float(item) for item in items]
-    raise UnsupportedExpert(f"{label}: {field} holds {str(value)[:60]!r}, which cannot be read")
+    raise UnsupportedExpert(f"{label}: {field} holds {excerpt(value)!r}, which cannot be read")
 
 
-def _integers(value: Any, label: str, field: str) -> list[int]:
-    numbers = _numbers(value, label, field)
-    if any(number != int(number) for number in numbers if math.isfinite(number)) or not all(
-        map(math.isfinite, numbers)
-    ):
-        raise CorruptFile(f"{label}: {field} has the sizes {numbers}")
+def _integers(value: Any, label: str, field: str, most: int = _MAX_NUMBERS) -> list[int]:
+    numbers = _numbers(value, label, field, most)
+    if not all(number.is_integer() for number in numbers):
+        raise CorruptFile(f"{label}: {field} has the sizes {excerpt(numbers)}")
     return [int(number) for number in numbers]

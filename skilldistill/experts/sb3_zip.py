@@ -12,17 +12,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skilldistill.domain import Domain, Skill
-from skilldistill.errors import CorruptFile, NotFound, SpaceMismatch, UnsafeFile, UnsupportedExpert
+from skilldistill.errors import CorruptFile, SpaceMismatch, UnsafeFile, UnsupportedExpert, excerpt
+from skilldistill.experts.activations import DEFAULT_ALPHA
 from skilldistill.experts.archive import Archive, Limits
+from skilldistill.experts.files import open_regular
 from skilldistill.experts.network import Expert, HeadKind, Layer, Normaliser
 from skilldistill.experts.normaliser import read_normaliser
-from skilldistill.experts.sb3_text import PolicyText, Space, parse_json, pickles, read_policy
+from skilldistill.experts.sb3_text import (
+    PolicyText,
+    Space,
+    algorithm_of,
+    parse_json,
+    pickles,
+    read_policy,
+    read_spaces,
+)
 from skilldistill.experts.torch_file import confirm, read_tensors, refuse_dangerous, scan
 
 if TYPE_CHECKING:
@@ -32,9 +42,11 @@ Float32Array = NDArray[np.float32]
 
 MAX_TEXT_BYTES = 4 * 2**20
 _LIMITS = Limits(members=64, member_bytes=64 * 2**20, total_bytes=160 * 2**20)
-_TEXT_MEMBERS = ("_stable_baselines3_version", "system_info.txt")
-_HIDDEN = re.compile(r"mlp_extractor\.(shared_net|policy_net)\.(\d+)\.(weight|bias)")
-_CRITIC = re.compile(r"(mlp_extractor\.value_net\.\d+|value_net)\.(weight|bias)")
+_VERSION_MEMBER = "_stable_baselines3_version"
+_TEXT_MEMBERS = (_VERSION_MEMBER, "system_info.txt")
+_LINE_ENDS = str.maketrans("\r\n\t", "   ")
+_HIDDEN = re.compile(r"mlp_extractor\.(shared_net|policy_net)\.([0-9]{1,3})\.(weight|bias)")
+_CRITIC = re.compile(r"(mlp_extractor\.value_net\.[0-9]{1,3}|value_net)\.(weight|bias)")
 _ACTOR = {"action_net.weight", "action_net.bias", "log_std"}
 _TRUST = "`skilldistill experts add --trust-pickle` loads it through stable_baselines3, which runs \
 whatever code the file contains: only for files you made yourself"
@@ -55,24 +67,38 @@ def read_zip(path: Path, skill: Skill, domain: Domain, *, normaliser: Path | Non
     Raises:
         NotFound: there is no such file.
         UnsafeFile: a file made to do harm.
-        CorruptFile: a damaged file, or one that contradicts itself.
+        CorruptFile: a damaged file, one that contradicts itself, or no file at all.
         UnsupportedExpert: a policy that cannot be rebuilt as plain layers.
         SpaceMismatch: a policy for other observations or actions.
     """
-    path = Path(path)
     scaler = None if normaliser is None else read_normaliser(Path(normaliser))
-    members, digest = _read_members(path)
+    with _open(Path(path)) as file:
+        return _rebuild(file, Path(path), skill, domain, normaliser, scaler)
+
+
+def _rebuild(
+    file: BinaryIO,
+    path: Path,
+    skill: Skill,
+    domain: Domain,
+    normaliser: Path | None,
+    scaler: Normaliser | None,
+) -> Expert:
+    """The expert in an open zip; ``path`` and ``normaliser`` are what to call the files."""
+    members, digest = _read_members(file, path)
     text = read_policy(parse_json(members["data"], path.name), path.name)
     _check_spaces(text.observation_space, text.action_space, skill, domain, path.name)
     label = f"{path.name}: policy.pth"
-    tensors = read_tensors(members["policy.pth"], label)
+    tensors = read_tensors(
+        members["policy.pth"], label, check_name=lambda name: _check_tensor(name, path.name)
+    )
     hidden = _hidden_layers(tensors, text, path.name)
     source = {
         "kind": "sb3_zip",
         "file": path.name,
         "sha256": digest,
         "algorithm": text.algorithm,
-        "stable_baselines3": members.get(_TEXT_MEMBERS[0], b"").decode().strip()[:40],
+        "stable_baselines3": excerpt(members.get(_VERSION_MEMBER, b"").decode().strip(), 40),
         "action_space": str(text.action_space),
         "normaliser": None if normaliser is None else Path(normaliser).name,
     }
@@ -87,28 +113,51 @@ def read_trusted(
     """Like :func:`read_zip`, but what cannot be rebuilt from text is loaded through SB3.
 
     That runs code the file contains. Files refused as unsafe, damaged, or for another skill are
-    refused here too.
+    refused here too, and before any of it runs.
+
+    Raises:
+        NotFound, UnsafeFile, CorruptFile, SpaceMismatch: as :func:`read_zip`.
+        UnsupportedExpert: SB3 cannot load it either, or what it loads is no chain of layers.
     """
+    scaler = None if normaliser is None else read_normaliser(Path(normaliser))
+    with _open(Path(path)) as file:
+        # What is run must be what was checked, whatever happens to the file meanwhile.
+        content = file.read(_LIMITS.total_bytes)
     try:
-        return read_zip(path, skill, domain, normaliser=normaliser)
+        return _rebuild(io.BytesIO(content), Path(path), skill, domain, normaliser, scaler)
     except SpaceMismatch:
         raise
     except UnsupportedExpert as reason:
-        import stable_baselines3
+        expert = _load(content, Path(path), skill, domain, scaler, reason)
+        return replace(expert, source={**expert.source, "kind": "sb3_trusted"})
 
-        members, digest = _read_members(Path(path))
-        data = parse_json(members["data"], Path(path).name)
-        algorithm = stable_baselines3.PPO if "clip_range" in data else stable_baselines3.A2C
-        try:
-            model = algorithm.load(path, device="cpu")
-        except Exception as error:  # arbitrary code of the file's author may raise anything
-            raise UnsupportedExpert(
-                f"{reason.message}; nor can stable_baselines3 load it: {error}"
-            ) from error
-        scaler = None if normaliser is None else read_normaliser(Path(normaliser))
+
+def _load(
+    content: bytes,
+    path: Path,
+    skill: Skill,
+    domain: Domain,
+    scaler: Normaliser | None,
+    reason: UnsupportedExpert,
+) -> Expert:
+    """Run what a zip contains, provided that it says it is for this skill."""
+    members, digest = _read_members(io.BytesIO(content), path)
+    data = parse_json(members["data"], path.name)
+    _check_spaces(*read_spaces(data, path.name), skill, domain, path.name)
+    import stable_baselines3
+
+    algorithm = getattr(stable_baselines3, algorithm_of(data))
+    try:
+        model = algorithm.load(io.BytesIO(content), device="cpu")
         expert = from_sb3(model, skill, domain, normaliser=scaler)
-        source = {"kind": "sb3_trusted", "file": Path(path).name, "sha256": digest}
-        return replace(expert, source={**expert.source, **source})
+    except (KeyboardInterrupt, CorruptFile):
+        raise
+    except BaseException as error:  # code of the file's author; SystemExit(0) is no success
+        raise UnsupportedExpert(
+            f"{reason.message}; nor can stable_baselines3 load it: "
+            f"{type(error).__name__}: {excerpt(str(error))}"
+        ) from error
+    return replace(expert, source={**expert.source, "file": path.name, "sha256": digest})
 
 
 def from_sb3(
@@ -138,31 +187,34 @@ def from_sb3(
     return replace(plain, normaliser=normaliser) if normaliser else plain
 
 
-def _read_members(path: Path) -> tuple[dict[str, bytes], str]:
-    """The members that matter, all others checked, and the file's hash."""
+def _open(path: Path) -> BinaryIO:
+    """A zip of a size that may be read; the caller closes it."""
     if path.suffix == ".pt2":
         raise UnsafeFile(f"{path} is an exported program (.pt2), not a Stable-Baselines3 zip")
-    try:
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        raise NotFound(f"no file {path}", hint="give the zip that model.save() wrote") from error
-    except IsADirectoryError as error:
-        raise CorruptFile(f"{path} is a directory, not a Stable-Baselines3 zip") from error
-    with file:
-        size = file.seek(0, io.SEEK_END)
-        if size > _LIMITS.total_bytes:
-            raise UnsafeFile(f"{path} has {size} bytes; {_LIMITS.total_bytes} are allowed")
-        archive = Archive(file, path.name, _LIMITS)
-        members = {name: _read_member(archive, name, path.name) for name in archive.names}
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    file = open_regular(path, hint="give the zip that model.save() wrote")
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if size > _LIMITS.total_bytes:
+        file.close()
+        raise UnsafeFile(f"{path} has {size} bytes; {_LIMITS.total_bytes} are allowed")
+    return file
+
+
+def _read_members(file: BinaryIO, path: Path) -> tuple[dict[str, bytes], str]:
+    """The members that matter, all others checked, and the file's hash."""
+    archive = Archive(file, path.name, _LIMITS)
+    members = {name: _read_member(archive, name, path.name) for name in archive.names}
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
     for name in ("data", "policy.pth"):
         if name not in members:
             raise CorruptFile(
                 f"{path} has no member {name!r}: it was not written by model.save() of "
                 "Stable-Baselines3"
             )
-    return members, digest
+    return members, digest.hexdigest()
 
 
 def _read_member(archive: Archive, name: str, label: str) -> bytes:
@@ -175,8 +227,10 @@ def _read_member(archive: Archive, name: str, label: str) -> bytes:
         return data
     if name in _TEXT_MEMBERS:
         data = archive.read(name) if archive.size(name) <= 2**16 else b"\0"
-        if not data.decode("ascii", "replace").replace("\n", " ").isprintable():
+        if not data.decode("ascii", "replace").translate(_LINE_ENDS).isprintable():
             raise UnsafeFile(f"{label}: member {name!r} is not text")
+        if name == _VERSION_MEMBER:
+            _check_utf8(data, f"{label}: member {name!r}")
         return data
     if name.endswith(".pth") and "/" not in name:
         data = archive.read(name)
@@ -185,6 +239,22 @@ def _read_member(archive: Archive, name: str, label: str) -> bytes:
         scan(data, f"{label}: {name}", any_content=True)
         return b""
     raise UnsafeFile(f"{label}: member {name!r} does not belong into a Stable-Baselines3 zip")
+
+
+def _check_utf8(data: bytes, label: str) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptFile(f"{label} is damaged: {error}") from error
+
+
+def _check_tensor(name: str, label: str) -> None:
+    """Raise :class:`UnsupportedExpert` for weights that an ``MlpPolicy`` has not."""
+    if name not in _ACTOR and not _HIDDEN.fullmatch(name) and not _CRITIC.fullmatch(name):
+        raise UnsupportedExpert(
+            f"{label} has weights {excerpt(name)!r}, which an MlpPolicy of PPO or A2C has not",
+            hint=_TRUST,
+        )
 
 
 def _check_spaces(
@@ -232,18 +302,15 @@ def _hidden_layers(
         if hidden := _HIDDEN.fullmatch(name):
             net, index, what = hidden.groups()
             parts.setdefault((net, int(index)), {})[what] = tensor
-        elif name not in _ACTOR and not _CRITIC.fullmatch(name):
-            raise UnsupportedExpert(
-                f"{label} has weights {name[:80]!r}, which an MlpPolicy of PPO or A2C has not",
-                hint=_TRUST,
-            )
     layers: list[Layer] = []
     # Layers shared with the critic (SB3 up to 1.7) come first. Activations hold no weights, so a
     # plain network has its affine maps at the even places.
     for net in ("shared_net", "policy_net"):
         places = sorted(index for name, index in parts if name == net)
         if places != list(range(0, 2 * len(places), 2)):
-            raise UnsupportedExpert(f"{label} has weights at places {places} of {net}", hint=_TRUST)
+            raise UnsupportedExpert(
+                f"{label} has weights at places {excerpt(places)} of {net}", hint=_TRUST
+            )
         for place in places:
             part = parts[net, place]
             if set(part) != {"weight", "bias"}:
@@ -251,14 +318,18 @@ def _hidden_layers(
             layers.append(_layer(part["weight"], part["bias"], text.activation, label))
     widths = tuple(layer.weight.shape[1] for layer in layers)
     if text.widths is not None and text.widths != widths:
-        raise CorruptFile(f"{label} declares hidden layers {text.widths} and holds {widths}")
+        raise CorruptFile(
+            f"{label} declares hidden layers {excerpt(text.widths)} and holds {excerpt(widths)}"
+        )
     return layers
 
 
 def _layer(weight: NDArray[Any], bias: NDArray[Any], activation: str, label: str) -> Layer:
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-        raise CorruptFile(f"{label}: a layer has weight {weight.shape} and bias {bias.shape}")
-    alpha = {"leaky_relu": 0.01, "elu": 1.0}.get(activation, 0.0)
+        raise CorruptFile(
+            f"{label}: a layer has weight {excerpt(weight.shape)} and bias {excerpt(bias.shape)}"
+        )
+    alpha = DEFAULT_ALPHA.get(activation, 0.0)
     return Layer(
         weight=np.ascontiguousarray(weight.T, dtype=np.float32),
         bias=np.ascontiguousarray(bias, dtype=np.float32),
@@ -313,9 +384,14 @@ def _deviation(
     log_std: NDArray[Any] | None, text: PolicyText, latent: int, actions: int, label: str
 ) -> Float32Array:
     """Standard deviations from their logarithms, as SB3's distributions compute them."""
+    if text.use_sde is None and log_std is not None and log_std.ndim != 1:
+        raise UnsupportedExpert(
+            f"{label} does not say whether its noise depends on the state (use_sde)",
+            hint="save the model with all its data",
+        )
     shape = (latent, actions if text.full_std else 1) if text.use_sde else (actions,)
     if log_std is None or log_std.shape != shape:
-        found = None if log_std is None else log_std.shape
+        found = None if log_std is None else excerpt(log_std.shape)
         raise CorruptFile(f"{label} has log_std of shape {found}; expected {shape}")
     values = log_std.astype(np.float64)
     with np.errstate(over="ignore"):

@@ -10,20 +10,28 @@ takes the numbers from those bytes. A file that passed is shown to torch as well
 from __future__ import annotations
 
 import io
+import math
 import pickletools
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skilldistill.errors import CorruptFile, UnsafeFile, UnsupportedExpert
+from skilldistill.errors import CorruptFile, UnsafeFile, UnsupportedExpert, excerpt
 from skilldistill.experts.archive import Archive, Limits
 
 MAX_BYTES = 64 * 2**20
 MAX_OPCODES = 100_000
+MAX_PICKLE_BYTES = 4 * 2**20
+MAX_IDLE_OPCODES = 1_000_000
+"""Of pickles that nothing here interprets, all together. Objects take about five bytes per
+opcode, so that nothing honest which fits into the text comes near; it keeps bombs short."""
+MAX_DIMENSIONS = 8
 _LIMITS = Limits(members=4096, member_bytes=MAX_BYTES, total_bytes=MAX_BYTES)
 _BFLOAT16 = "torch BFloat16Storage"
 _DTYPES = {
@@ -78,7 +86,7 @@ class _Mark:
     pass
 
 
-def scan(data: bytes, label: str, *, any_content: bool = False) -> dict[Any, Any]:
+def scan(data: bytes, label: str, *, any_content: bool = False) -> dict[str | int, Any]:
     """What a ``torch.save`` file holds, tensors standing as :class:`TensorPlace`.
 
     Args:
@@ -92,7 +100,11 @@ def scan(data: bytes, label: str, *, any_content: bool = False) -> dict[Any, Any
         UnsupportedExpert: not a dictionary, or of a layout that is not read here.
     """
     archive, prefix = _open(data, label)
-    content = _Machine(archive, prefix, label).run(archive.read(f"{prefix}/data.pkl"))
+    pickled = f"{prefix}/data.pkl"
+    if archive.size(pickled) > MAX_PICKLE_BYTES:
+        raise UnsafeFile(f"{label}: its pickle has {archive.size(pickled)} bytes")
+    with _quiet():
+        content = _Machine(archive, prefix, label).run(archive.read(pickled))
     if any_content and not isinstance(content, dict):
         return {}
     if not isinstance(content, dict):
@@ -100,31 +112,75 @@ def scan(data: bytes, label: str, *, any_content: bool = False) -> dict[Any, Any
     return content
 
 
-def read_tensors(data: bytes, label: str) -> dict[str, NDArray[Any]]:
+def read_tensors(
+    data: bytes, label: str, *, check_name: Callable[[str], None] = lambda name: None
+) -> dict[str, NDArray[Any]]:
     """The tensors of a state dict as NumPy arrays, float32 where they hold fractions.
+
+    Args:
+        data: the file.
+        label: what to call it in error messages.
+        check_name: raises for names that no tensor may have, before any number is read.
 
     Raises:
         UnsafeFile, CorruptFile, UnsupportedExpert: as :func:`scan`.
+        UnsafeFile: tensors that, by lying over one another, hold more than the file does.
+        CorruptFile: a number that is not finite.
     """
-    places = scan(data, label)
+    places = _named_places(scan(data, label), label)
+    for name in places:
+        check_name(name)
     archive, prefix = _open(data, label)
+    # Tensors may share a storage: it is read once, and freed with the last array that views it.
+    storages: dict[str, bytes] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, place in places.items():
-        if not isinstance(name, str) or not isinstance(place, TensorPlace):
-            raise UnsupportedExpert(f"{label}: entry {str(name)[:80]!r} is not a named tensor")
-        stored = np.dtype(_DTYPES[place.dtype])
-        array: NDArray[Any] = np.ndarray(
-            place.size,
-            stored,
-            archive.read(f"{prefix}/data/{place.storage}"),
-            offset=place.offset * stored.itemsize,
-            strides=[step * stored.itemsize for step in place.stride],
-        )
-        if place.dtype == _BFLOAT16:  # the upper half of a float32
-            array = (array.astype("<u4") << 16).view("<f4")
-        with np.errstate(over="ignore"):  # a float64 too large becomes inf and is refused as such
-            arrays[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+        if place.storage not in storages:
+            storages[place.storage] = archive.read(f"{prefix}/data/{place.storage}")
+        arrays[name] = _array(place, storages[place.storage])
+        if not np.isfinite(arrays[name]).all():
+            raise CorruptFile(f"{label}: tensor {excerpt(name)!r} holds NaN or infinity")
     return arrays
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings that decoding a pickle's texts may give: the errors are enough."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _named_places(content: Mapping[str | int, Any], label: str) -> dict[str, TensorPlace]:
+    """The places by name, provided that all arrays together may be held in memory."""
+    places: dict[str, TensorPlace] = {}
+    total = 0
+    for name, place in content.items():
+        if not isinstance(name, str) or not isinstance(place, TensorPlace):
+            raise UnsupportedExpert(f"{label}: entry {excerpt(name)!r} is not a named tensor")
+        total += math.prod(place.size) * max(np.dtype(_DTYPES[place.dtype]).itemsize, 4)
+        if total > MAX_BYTES:
+            raise UnsafeFile(f"{label}: its tensors hold more than {MAX_BYTES} bytes in all")
+        places[name] = place
+    return places
+
+
+def _array(place: TensorPlace, storage: bytes) -> NDArray[Any]:
+    """A tensor as an array: a view of the storage where it holds float32."""
+    stored = np.dtype(_DTYPES[place.dtype])
+    array: NDArray[Any] = np.ndarray(
+        place.size,
+        stored,
+        storage,
+        offset=place.offset * stored.itemsize,
+        strides=[step * stored.itemsize for step in place.stride],
+    )
+    if place.dtype == _BFLOAT16:  # the upper half of a float32
+        array = (array.astype("<u4") << 16).view("<f4")
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):  # a float64 too large becomes inf and is refused as such
+        return array.astype(np.float32, copy=False)
 
 
 def confirm(data: bytes, arrays: Mapping[str, NDArray[Any]], label: str) -> None:
@@ -138,11 +194,12 @@ def confirm(data: bytes, arrays: Mapping[str, NDArray[Any]], label: str) -> None
     """
     import torch
 
-    copy = io.BytesIO(_rewrite(data, label))
+    copy = _rewrite(data, label)
     try:
         tensors = torch.load(copy, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch raises, the file is to blame
-        raise CorruptFile(f"{label}: torch cannot read the tensors: {error}") from error
+        reason = excerpt(str(error))
+        raise CorruptFile(f"{label}: torch cannot read the tensors: {reason}") from error
     for name, array in arrays.items():
         tensor = tensors.get(name)
         if tensor is None or not np.array_equal(tensor.detach().float().numpy(), array):
@@ -170,19 +227,25 @@ def _open(data: bytes, label: str) -> tuple[Archive, str]:
     return archive, prefix
 
 
-def _rewrite(data: bytes, label: str) -> bytes:
+def _rewrite(data: bytes, label: str) -> io.BytesIO:
     """The same members in an archive of our own making, so that no other reader can be fooled."""
     archive, _ = _open(data, label)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as copy:
         for name in archive.names:
             copy.writestr(name, archive.read(name))
-    return target.getvalue()
+    target.seek(0)
+    return target
 
 
 @dataclass
 class _Machine:
-    """A pickle machine that knows how to build dictionaries, and tensors by their place."""
+    """A pickle machine that knows how to build dictionaries, and tensors by their place.
+
+    Forty opcodes make a tuple of a trillion leaves out of one, by putting it twice into the next,
+    and a hundred thousand make one too deep to recurse into. So no value that the pickle made is
+    ever hashed, compared, or formatted before it is known to be text or a number.
+    """
 
     archive: Archive
     prefix: str
@@ -201,7 +264,8 @@ class _Machine:
                     return self.stack[0]
                 self._do(opcode.name, argument)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-            raise CorruptFile(f"{self.label}: the pickle is broken: {error}") from error
+            reason = excerpt(str(error))
+            raise CorruptFile(f"{self.label}: the pickle is broken: {reason}") from error
         raise CorruptFile(f"{self.label}: the pickle has no end")
 
     def _do(self, name: str, argument: Any) -> None:
@@ -211,7 +275,7 @@ class _Machine:
                 pass
             case "GLOBAL":
                 if argument not in _ALLOWED:
-                    raise UnsafeFile(f"{self.label}: its pickle calls {str(argument)[:80]!r}")
+                    raise UnsafeFile(f"{self.label}: its pickle calls {excerpt(argument)!r}")
                 stack.append(_Global(argument))
             case "BINPUT" | "LONG_BINPUT":
                 self.memo[argument] = stack[-1]
@@ -235,7 +299,7 @@ class _Machine:
                 self._top(list).extend(items)
             case "SETITEM" | "SETITEMS":
                 items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
-                self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+                self._top(dict).update(zip(map(_key, items[::2]), items[1::2], strict=True))
             case "BUILD":
                 self._pop(1)  # attributes of the dictionary, such as the modules' versions
                 self._top(dict)
@@ -265,21 +329,27 @@ class _Machine:
         return self.stack[-1]
 
     def _storage(self, identity: Any) -> _Storage:
+        if type(identity) is not tuple or len(identity) != 5:
+            raise ValueError("something that is no storage is referred to")
         word, kind, key, _, count = identity
-        if word != "storage" or not isinstance(kind, _Global) or kind.name not in _DTYPES:
-            raise ValueError(f"unknown storage {str(identity)[:80]}")
+        if type(word) is not str or word != "storage":
+            raise ValueError("something that is no storage is referred to")
+        if not isinstance(kind, _Global) or kind.name not in _DTYPES:
+            raise ValueError("a storage of unknown numbers")
+        if type(key) is not str or type(count) is not int:
+            raise ValueError("a storage whose name is no text, or whose size is no number")
         member = f"{self.prefix}/data/{key}"
-        if type(count) is not int or member not in self.archive.names:
-            raise ValueError(f"the bytes of storage {str(key)[:40]!r} are missing")
-        if self.archive.size(member) != count * np.dtype(_DTYPES[kind.name]).itemsize:
-            size = self.archive.size(member)
-            raise ValueError(f"storage {key!r} declares {count} numbers and has {size} bytes")
+        if member not in self.archive.names:
+            raise ValueError(f"the bytes of storage {excerpt(key)!r} are missing")
+        size = self.archive.size(member)
+        if size != count * np.dtype(_DTYPES[kind.name]).itemsize:
+            raise ValueError(f"storage {excerpt(key)!r} of {size} bytes declares another size")
         return _Storage(kind.name, key, count)
 
     def _call(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, _Global) or type(arguments) is not tuple:
             raise UnsafeFile(f"{self.label}: its pickle calls something it made itself")
-        if function.name == _ORDERED_DICT and arguments == ():
+        if function.name == _ORDERED_DICT and not arguments:
             return {}
         if function.name == _PARAMETER and isinstance(arguments[0], TensorPlace):
             return arguments[0]
@@ -288,17 +358,28 @@ class _Machine:
         raise UnsafeFile(f"{self.label}: its pickle calls {function.name!r} in an unknown way")
 
 
+def _key(value: Any) -> str | int:
+    """A dictionary's key as state dicts have them.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if type(value) is str or type(value) is int:
+        return value
+    raise ValueError("a dictionary's key is neither text nor a number")
+
+
 def _place(storage: _Storage, offset: Any, size: Any, stride: Any) -> TensorPlace:
-    numbers = (offset, *size, *stride)
-    if any(type(number) is not int or number < 0 for number in numbers) or len(size) > 8:
-        raise ValueError(f"a tensor of size {size}, stride {stride}")
-    elements = 1
-    for extent in size:
-        elements *= extent
+    for numbers in (size, stride, (offset,)):
+        if type(numbers) is not tuple or len(numbers) > MAX_DIMENSIONS:
+            raise ValueError(f"a tensor's size is no tuple of up to {MAX_DIMENSIONS} numbers")
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError("a tensor's size or place holds something that is no count")
+    elements = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if elements > storage.count or (elements and last >= storage.count):
-        raise ValueError(f"a tensor of size {size} in a storage of {storage.count} numbers")
-    return TensorPlace(storage.dtype, storage.key, offset, tuple(size), tuple(stride))
+        raise ValueError(f"a tensor of size {excerpt(size)} in {storage.count} numbers")
+    return TensorPlace(storage.dtype, storage.key, offset, size, stride)
 
 
 # fmt: off
@@ -315,19 +396,23 @@ _DANGEROUS_BUILTINS = frozenset((
 # fmt: on
 
 
-def dangerous_call(pickled: bytes) -> str:
+def dangerous_call(pickled: bytes, budget: Iterator[int]) -> str:
     """The first well-known harmful function a pickle refers to, or an empty string.
 
     A courtesy, not a defence: nothing here ever runs that pickle, but other programs would.
 
+    Args:
+        pickled: the pickle.
+        budget: yields once per opcode that may still be looked at.
+
     Raises:
-        ValueError: not a pickle, or one of more than 100,000 opcodes.
+        ValueError: not a pickle, or the budget is used up.
     """
     memo: dict[Any, Any] = {}
     texts: list[Any] = ["", ""]
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
-        if count > MAX_OPCODES:
-            raise ValueError(f"more than {MAX_OPCODES} pickle opcodes")
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if next(budget, None) is None:
+            raise ValueError(f"more than {MAX_IDLE_OPCODES} pickle opcodes in all")
         found = ""
         match opcode.name:
             case "GLOBAL" | "INST":
@@ -354,10 +439,13 @@ def dangerous_call(pickled: bytes) -> str:
 
 def refuse_dangerous(entries: Mapping[str, bytes], label: str) -> None:
     """Raise :class:`UnsafeFile` if one of the pickles, by name, would call something harmful."""
+    budget = iter(range(MAX_IDLE_OPCODES))
     for name, pickled in entries.items():
+        field = f"{label}: the pickle of {excerpt(name)!r}"
         try:
-            found = dangerous_call(pickled)
+            with _quiet():
+                found = dangerous_call(pickled, budget)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-            raise CorruptFile(f"{label}: the pickle of {name!r} is broken: {error}") from error
+            raise CorruptFile(f"{field} is broken: {excerpt(str(error))}") from error
         if found:
-            raise UnsafeFile(f"{label}: the pickle of {name!r} would call {found} when loaded")
+            raise UnsafeFile(f"{field} would call {excerpt(found)} when loaded")

@@ -13,12 +13,12 @@ from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import DatasetInfo, ExpertRef
 from skilldistill.data.writer import DatasetWriter
 from skilldistill.domain import Domain
-from skilldistill.errors import ConfigurationError
+from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
 from skilldistill.learning import collect as collecting
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.references import ResolvedExpert, find_experts
+from skilldistill.stages.references import ResolvedExpert, check_expert_name, find_experts
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -82,7 +82,8 @@ def collect(
     once, so that the dataset's parent is on record.
 
     Raises:
-        ConfigurationError: no such skill, or ``expert`` given for more than one.
+        ConfigurationError: no such skill, ``expert`` given for more than one, or an expert by
+            path whose name means something else.
         NotFound: a skill has no expert.
         Interrupted: asked to stop; datasets finished before stay, the current one is dropped.
     """
@@ -92,13 +93,13 @@ def collect(
     needed = domain.skill_names if domain.combined in tasks else tasks
     found = find_experts(workspace, domain, overrides, skills=needed)
     command = command or "skilldistill collect (python)"
-    used = {skill: _recorded(workspace, found[skill], command) for skill in needed}
-    datasets = []
+    used = {skill: _recorded(workspace, found[skill], domain, command) for skill in needed}
+    datasets: list[CollectedDataset] = []
     for task in tasks:
         skills = domain.skill_names if task == domain.combined else (task,)
         experts = {skill: found[skill].expert for skill in skills}
-        datasets.append(
-            _collect_one(
+        try:
+            made = _collect_one(
                 workspace,
                 domain,
                 task,
@@ -109,8 +110,34 @@ def collect(
                 progress,
                 stop,
             )
-        )
+        except Interrupted as error:
+            raise _interrupted(error, config, datasets, tasks[len(datasets) :]) from error
+        datasets.append(made)
     return CollectResult(workspace=str(workspace.root), datasets=tuple(datasets))
+
+
+def _interrupted(
+    error: Interrupted,
+    config: CollectConfig,
+    kept: Sequence[CollectedDataset],
+    left: Sequence[str],
+) -> Interrupted:
+    """The interruption, with what is kept of a command that makes several datasets."""
+    if not kept:
+        message = f"stopped while collecting {left[0]}; nothing was written"
+        hint = "the same command plays it again from its first episode"
+        return Interrupted(message, signum=error.signum, hint=hint)
+    # The last of several flags of one name counts, so that adding is enough.
+    added = [
+        f"`--skill {task}" + (f" --name {config.name}-{task}`" if config.name else "`")
+        for task in left
+    ]
+    return Interrupted(
+        f"stopped while collecting {left[0]}; {' and '.join(one.ref for one in kept)} "
+        f"{'is' if len(kept) == 1 else 'are'} kept",
+        signum=error.signum,
+        hint=f"the same command with {', then with '.join(added)} added makes the rest",
+    )
 
 
 def tasks_of(domain: Domain, config: CollectConfig) -> tuple[str, ...]:
@@ -135,7 +162,9 @@ def tasks_of(domain: Domain, config: CollectConfig) -> tuple[str, ...]:
     return (config.skill,)
 
 
-def _recorded(workspace: Workspace, found: ResolvedExpert, command: str) -> UsedExpert:
+def _recorded(
+    workspace: Workspace, found: ResolvedExpert, domain: Domain, command: str
+) -> UsedExpert:
     """The expert as an artefact of the workspace, copied there if need be."""
     expert, sha256 = found.expert, found.expert.sha256
     if found.artefact is not None:
@@ -143,12 +172,11 @@ def _recorded(workspace: Workspace, found: ResolvedExpert, command: str) -> Used
     artefact = _same_expert(workspace, sha256)
     registered = artefact is None
     if artefact is None:
-        name = expert.skill if found.shipped else expert.name
-        with workspace.draft("expert", name) as draft:
+        with workspace.draft("expert", _name_of(found, domain)) as draft:
             expert.save(draft.path)
             artefact = draft.commit(
                 command=command,
-                config={"skill": expert.skill, "source": found.ref},
+                config={"skill": expert.skill, "domain": domain.name, "source": found.ref},
                 seed=0,
                 metrics={"skill": expert.skill, "source": found.ref, "sha256": sha256},
                 check=Expert.load,
@@ -156,12 +184,33 @@ def _recorded(workspace: Workspace, found: ResolvedExpert, command: str) -> Used
     return UsedExpert(expert.skill, artefact.id, artefact.ref, sha256, found.ref, registered)
 
 
+def name_to_record(workspace: Workspace | None, found: ResolvedExpert, domain: Domain) -> str:
+    """The name under which an expert will be copied into the workspace; empty if it is there.
+
+    Raises:
+        ConfigurationError: an expert by path whose name means something else.
+    """
+    if found.artefact is not None or (
+        workspace is not None and _same_expert(workspace, found.expert.sha256) is not None
+    ):
+        return ""
+    return _name_of(found, domain)
+
+
+def _name_of(found: ResolvedExpert, domain: Domain) -> str:
+    return check_expert_name(found.expert.skill if found.shipped else found.expert.name, domain)
+
+
 def _same_expert(workspace: Workspace, sha256: str) -> Artefact | None:
+    """The latest expert that does the same and can still be read."""
     for artefact in reversed(workspace.artefacts("expert")):
-        if artefact.status == "complete" and (
-            artefact.metrics.get("sha256") == sha256
-            or Expert.load(workspace.path(artefact)).sha256 == sha256
-        ):
+        if artefact.status != "complete" or artefact.metrics.get("sha256", sha256) != sha256:
+            continue
+        try:
+            expert = Expert.load(workspace.path(artefact))
+        except (CorruptFile, NotFound):
+            continue  # damaged, or of a domain that is not installed: not the one in hand
+        if expert.sha256 == sha256:
             return artefact
     return None
 

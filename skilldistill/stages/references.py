@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from skilldistill import domain as domains
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.workspace.manifest import check_name
 from skilldistill.workspace.store import Workspace
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from skilldistill.workspace.manifest import Artefact
 
 RANDOM, COMPOSITE = "random", "composite"
+_RESERVED = (RANDOM, COMPOSITE, "shipped", "latest")
 CHECKPOINT_FILE, EXPERT_FILE = "policy.json", "expert.json"
 
 
@@ -151,6 +153,22 @@ def load_opponent(
     return found.policy, found.parents
 
 
+def check_expert_name(name: str, domain: Domain) -> str:
+    """Return ``name`` if an expert may be called so.
+
+    Raises:
+        ConfigurationError: it may not, or it already means a policy that needs no file.
+    """
+    check_name(name)
+    if name in (*_RESERVED, *domain.opponents):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of an expert: it already stands for something else",
+            hint="choose a name other than "
+            + ", ".join(dict.fromkeys((*_RESERVED, *domain.opponents))),
+        )
+    return name
+
+
 def find_experts(
     workspace: Workspace | None,
     domain: Domain,
@@ -169,17 +187,16 @@ def find_experts(
     Raises:
         NotFound: a skill has no expert.
         ConfigurationError: an override's expert has another skill.
-        CorruptFile: an expert's file is damaged.
+        CorruptFile: the file of an expert that would be used is damaged.
     """
     overrides = overrides or {}
     wanted = [domain.skill(name).name for name in (skills or domain.skill_names)]
-    own = _workspace_experts(workspace, domain) if set(wanted) - set(overrides) else {}
     result: dict[str, ResolvedExpert] = {}
     for skill in wanted:
         expert = (
             find_expert(overrides[skill], workspace, domain, skill)
             if skill in overrides
-            else own.get(skill) or _shipped(domain, skill)
+            else _workspace_expert(workspace, domain, skill) or _shipped(domain, skill)
         )
         if expert is None:
             raise NotFound(
@@ -195,7 +212,13 @@ def find_experts(
 def find_expert(
     ref: str, workspace: Workspace | None, domain: Domain, skill: str
 ) -> ResolvedExpert:
-    """The expert that a reference or a folder names, which must have ``skill``."""
+    """The expert that a reference or a folder names, which must have ``skill``.
+
+    Raises:
+        NotFound: nothing has that name.
+        ConfigurationError: an expert of another skill, or a zip that was not added yet.
+        CorruptFile: its file is damaged.
+    """
     from skilldistill.experts.network import Expert
 
     name = ref.removeprefix("shipped:")
@@ -211,6 +234,11 @@ def find_expert(
         found = ResolvedExpert(Expert.load(folder), str(folder), False)
     elif (shipped := _shipped(domain, ref.removeprefix("expert:"))) is not None:
         found = shipped
+    elif _is_zip(Path(ref)):
+        raise ConfigurationError(
+            f"{ref} is a Stable-Baselines3 zip, not an expert of ours",
+            hint=f"`skilldistill experts add {skill} {ref}` makes it one, which is then used",
+        )
     else:
         raise NotFound(
             f"no expert {ref!r}",
@@ -345,7 +373,7 @@ def _from_path(
         expert = Expert.load(folder)
         found = ResolvedExpert(expert, ref, False, artefact)
         return _single(found, domain or domains.find(expert.domain), deterministic)
-    if path.suffix == ".zip":
+    if _is_zip(path):
         raise ConfigurationError(
             f"{path} is a Stable-Baselines3 zip with no {CHECKPOINT_FILE} beside it",
             hint=f"an expert of one skill: `skilldistill experts add SKILL {path}`; a fine-tuned "
@@ -355,6 +383,10 @@ def _from_path(
         f"{path} holds neither {CHECKPOINT_FILE} nor {EXPERT_FILE}",
         hint="give the folder of a checkpoint or of an expert",
     )
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix == ".zip" and path.exists()
 
 
 def _artefact_at(folder: Path, workspace: Workspace | None, kind: str) -> Artefact | None:
@@ -378,20 +410,34 @@ def _folder_with(path: Path, filename: str) -> Path | None:
     return folder if path.exists() and (folder / filename).is_file() else None
 
 
-def _workspace_experts(workspace: Workspace | None, domain: Domain) -> dict[str, ResolvedExpert]:
+def _workspace_expert(
+    workspace: Workspace | None, domain: Domain, skill: str
+) -> ResolvedExpert | None:
+    """The workspace's latest complete expert of a skill.
+
+    The manifest says which one that is, and no other is read: an old one that is damaged is
+    nobody's concern, and one that would be used must not be passed over in silence.
+
+    Raises:
+        CorruptFile: that one is damaged.
+    """
     if workspace is None:
-        return {}
+        return None
     from skilldistill.experts.network import Expert
 
-    result: dict[str, ResolvedExpert] = {}
     for artefact in reversed(workspace.artefacts("expert")):
-        if artefact.status != "complete" or len(result) == len(domain.skills):
+        if artefact.status != "complete" or not _may_play(artefact, domain, skill):
             continue
         expert = Expert.load(workspace.path(artefact))
-        if expert.domain == domain.name:
-            found = ResolvedExpert(expert, artefact.ref, False, artefact.id)
-            result.setdefault(expert.skill, found)
-    return result
+        if (expert.domain, expert.skill) == (domain.name, skill):
+            return ResolvedExpert(expert, artefact.ref, False, artefact.id)
+    return None
+
+
+def _may_play(artefact: Artefact, domain: Domain, skill: str) -> bool:
+    """False if the manifest says that an expert is for something else."""
+    recorded = artefact.metrics.get("skill") or artefact.config.get("skill") or skill
+    return recorded == skill and artefact.config.get("domain", domain.name) == domain.name
 
 
 def _shipped(domain: Domain, skill: str) -> ResolvedExpert | None:

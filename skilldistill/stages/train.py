@@ -25,7 +25,8 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.workspace.manifest import Artefact, check_name
+from skilldistill.stages.references import check_expert_name
+from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
 FINAL_EPISODES = 512
@@ -91,8 +92,7 @@ def train(
             "no skill given", hint=f"choose one: --skill {' or --skill '.join(domain.skill_names)}"
         )
     skill, task = domain.skill(config.skill), domain.task(config.skill)
-    name = config.name or skill.name
-    check_name(name)
+    name = check_expert_name(config.name or skill.name, domain)
     settings = loop.TrainSettings.of(skill, config)
     folder = _partial(workspace, name, config, settings)
     vec_env = SB3VecEnv(
@@ -235,23 +235,36 @@ class _Publisher:
 
 
 def draw_curve(outcome: loop.TrainOutcome, task: Task, path: Path) -> bool:
-    """Draw metrics and reward over the steps, where matplotlib is installed (extra ``plots``)."""
+    """Draw metrics and return over the steps, where matplotlib is installed (extra ``plots``).
+
+    One panel each: a share and an angle on one axis would make a flat line of the share.
+
+    Returns:
+        Whether there is a picture now.
+    """
     try:
         from matplotlib.figure import Figure as Sheet
     except ImportError:
         return False
-    sheet = Sheet(figsize=(8, 5), layout="constrained", dpi=120)
-    scores, rewards = sheet.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    steps = [point.timesteps for point in outcome.curve]
-    for name in task.metrics:
-        values = [point.metrics[name] for point in outcome.curve]
-        scores.plot(steps, values, marker="o", label=name)
-    scores.axvline(outcome.best_timesteps, color="0.6", linestyle=":", label="kept")
-    scores.legend()
-    scores.set_title(f"{task.name}: scored without exploring")
-    rewards.plot(steps, [point.reward for point in outcome.curve], color="0.4", marker="o")
-    rewards.set_ylabel("return, exploring")
-    rewards.set_xlabel("steps")
+    curves = {
+        name: [(point.timesteps, point.metrics[name]) for point in outcome.curve]
+        for name in task.metrics
+    }
+    rewards = [(point.timesteps, point.reward) for point in outcome.curve]
+    panels = [*curves.items(), ("return, exploring", rewards)]
+    sheet = Sheet(figsize=(8, 1 + 2 * len(panels)), layout="constrained", dpi=120)
+    rows = sheet.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, points) in zip(rows, panels, strict=True):
+        # A scoring without a value must not break the line between its neighbours.
+        known = [point for point in points if math.isfinite(point[1])]
+        color = "0.4" if points is rewards else "C0"
+        axes.plot([step for step, _ in known], [value for _, value in known], "o-", color=color)
+        axes.axvline(outcome.best_timesteps, color="0.6", linestyle=":", label="kept")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+    rows[0].legend()
+    rows[0].set_title(f"{task.name}: scored without exploring")
+    rows[-1].set_xlabel("steps")
     sheet.savefig(path)
     return True
 

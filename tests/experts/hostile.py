@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import socket
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -439,6 +440,10 @@ def scalar_weights(path: Path, members: Members, canary: Path) -> None:
     write(path, {**members, "policy.pth": saved(changed)})
 
 
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<L", len(value)) + value.encode()
+
+
 def tensor_pickle(count: int, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> bytes:
     """A state dict of one tensor, with whatever numbers."""
 
@@ -447,9 +452,6 @@ def tensor_pickle(count: int, size: tuple[int, ...], stride: tuple[int, ...], of
 
     def numbers(values: tuple[int, ...]) -> bytes:
         return b"(" + b"".join(map(number, values)) + b"t"
-
-    def text(value: str) -> bytes:
-        return b"X" + struct.pack("<L", len(value)) + value.encode()
 
     storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
     storage += number(count) + b"tQ"
@@ -496,6 +498,219 @@ def tensor_beyond_the_end(path: Path, members: Members, canary: Path) -> None:
 def tensor_without_bytes(path: Path, members: Members, canary: Path) -> None:
     inner = torch_zip(tensor_pickle(8, (2, 4), (4, 1), 0))
     write(path, {**members, "policy.pth": inner})
+
+
+@hostile
+def nan_in_the_critic(path: Path, members: Members, canary: Path) -> None:
+    """Not part of the expert, and yet no sound file."""
+    changed = weights(members)
+    changed["value_net.bias"][0] = float("nan")
+    write(path, {**members, "policy.pth": saved(changed)})
+
+
+@hostile
+def weights_near_the_end_of_float32(path: Path, members: Members, canary: Path) -> None:
+    changed = {name: torch.full_like(tensor, 1e38) for name, tensor in weights(members).items()}
+    write(path, {**members, "policy.pth": saved({**changed, "log_std": torch.zeros(2)})})
+
+
+@hostile
+def spread_whose_square_is_infinite(path: Path, members: Members, canary: Path) -> None:
+    changed = weights(members)
+    changed["log_std"][:] = 60
+    write(path, {**members, "policy.pth": saved(changed)})
+
+
+@hostile
+def weights_of_an_unknown_name(path: Path, members: Members, canary: Path) -> None:
+    name = "mlp_extractor.policy_net." + "9" * 5000 + ".weight"
+    changed = {**weights(members), name: torch.zeros(2)}
+    write(path, {**members, "policy.pth": saved(changed)})
+
+
+@hostile
+def tensors_over_one_storage(path: Path, members: Members, canary: Path) -> None:
+    """A hundred tensors of 16 MB each, which are all the same 16 MB."""
+    count = 4 * 2**20
+    one = tensor_pickle(count, (count,), (1,), 0)
+    head, body = one.split(text("action_net.weight"))
+    names = [text(f"mlp_extractor.value_net.{index}.weight") for index in range(100)]
+    pickled = head + b"".join(name + body.removesuffix(b".") for name in names) + b"."
+    content = np.ones(count, dtype=np.float32).tobytes()
+    write(path, {**members, "policy.pth": torch_zip(pickled, {"data/0": content})})
+
+
+# Values that take for ever to hash, compare, or print
+
+PROTOCOL = b"\x80\x02"
+LAUGHS = b"X\1\0\0\0aq\0" + b"h\0\x86q\0" * 40
+"""Pushes a tuple of two tuples of two tuples, and so on: 2^40 leaves."""
+DEEP = b")" + b"\x85" * 95_000
+"""Pushes a tuple within a tuple, 95,000 times."""
+
+
+@hostile
+def laughs_as_a_key(path: Path, members: Members, canary: Path) -> None:
+    write(path, {**members, "policy.pth": torch_zip(PROTOCOL + b"}" + LAUGHS + b"K\1s.")})
+
+
+@hostile
+def laughs_as_a_storage(path: Path, members: Members, canary: Path) -> None:
+    pickled = PROTOCOL + b"(" + LAUGHS + b"K\1K\1K\1K\1tQ."
+    write(path, {**members, "policy.pth": torch_zip(pickled)})
+
+
+@hostile
+def laughs_as_a_storages_name(path: Path, members: Members, canary: Path) -> None:
+    identity = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + LAUGHS + text("cpu") + b"K\1tQ."
+    write(path, {**members, "policy.pth": torch_zip(PROTOCOL + identity)})
+
+
+@hostile
+def laughs_as_a_size(path: Path, members: Members, canary: Path) -> None:
+    storage = (
+        b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\1tQ"
+    )
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0(" + LAUGHS + b"t)\x89)tR."
+    inner = torch_zip(PROTOCOL + tensor, {"data/0": bytes(4)})
+    write(path, {**members, "policy.pth": inner})
+
+
+@hostile
+def deep_tuple_as_a_key(path: Path, members: Members, canary: Path) -> None:
+    write(path, {**members, "policy.pth": torch_zip(PROTOCOL + b"}" + DEEP + b"K\1s.")})
+
+
+@hostile
+def deep_tuple_as_a_storage(path: Path, members: Members, canary: Path) -> None:
+    pickled = PROTOCOL + b"(" + DEEP + b"K\1K\1K\1K\1tQ."
+    write(path, {**members, "policy.pth": torch_zip(pickled)})
+
+
+def change_space(path: Path, members: Members, **changes: Any) -> None:
+    write(path, change_data(members, lambda data: data["observation_space"].update(changes)))
+
+
+@hostile
+def a_shape_of_many_large_numbers(path: Path, members: Members, canary: Path) -> None:
+    change_space(path, members, _shape=[2**63 - 1] * 150_000)
+
+
+@hostile
+def a_shape_of_few_large_numbers(path: Path, members: Members, canary: Path) -> None:
+    change_space(path, members, _shape=[1e308] * 8)
+
+
+@hostile
+def a_shape_that_is_negative(path: Path, members: Members, canary: Path) -> None:
+    change_space(path, members, _shape=[-5])
+
+
+# Texts that are long, or that a terminal would obey
+
+LONG = "x" * 2_000_000
+
+
+@hostile
+def a_long_field(path: Path, members: Members, canary: Path) -> None:
+    write(path, change_data(members, lambda data: data.update({LONG: {":serialized:": "!"}})))
+
+
+@hostile
+def a_field_that_is_no_text(path: Path, members: Members, canary: Path) -> None:
+    nested: Any = []
+    for _ in range(400):
+        nested = [nested]
+    write(path, change_data(members, lambda data: data.update(a={":serialized:": nested})))
+
+
+@hostile
+def a_long_kind_of_space(path: Path, members: Members, canary: Path) -> None:
+    change_space(path, members, **{":type:": f"<class 'spaces.{LONG}'>"})
+
+
+@hostile
+def a_long_activation(path: Path, members: Members, canary: Path) -> None:
+    name = f"<class 'torch.nn.modules.{LONG}'>"
+    write(
+        path, change_data(members, lambda data: data.update(policy_kwargs={"activation_fn": name}))
+    )
+
+
+@hostile
+def many_layers(path: Path, members: Members, canary: Path) -> None:
+    settings = {"net_arch": [7] * 600_000}
+    write(path, change_data(members, lambda data: data.update(policy_kwargs=settings)))
+
+
+@hostile
+def layers_of_many_digits(path: Path, members: Members, canary: Path) -> None:
+    settings = {"net_arch": [int("9" * 4000)] * 500}
+    write(path, change_data(members, lambda data: data.update(policy_kwargs=settings)))
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31m[/red]\x9b2J\ud800\u202e"
+
+
+@hostile
+def escapes_as_an_extractor(path: Path, members: Members, canary: Path) -> None:
+    settings = {"features_extractor_class": ESCAPES}
+    write(path, change_data(members, lambda data: data.update(policy_kwargs=settings)))
+
+
+@hostile
+def escapes_within_a_pickle(path: Path, members: Members, canary: Path) -> None:
+    stream = base64.b64encode(b"cos\n\x1b[2J\x1b[31mred\n.").decode()
+    write(path, change_data(members, lambda data: data.update(x={":serialized:": stream})))
+
+
+@hostile
+def escapes_as_a_version(path: Path, members: Members, canary: Path) -> None:
+    write(path, {**members, "_stable_baselines3_version": b"2.9\x1b[31m"})
+
+
+@hostile
+def version_in_no_encoding(path: Path, members: Members, canary: Path) -> None:
+    write(path, {**members, "_stable_baselines3_version": b"2.9.2\xff"})
+
+
+@hostile
+def a_long_member(path: Path, members: Members, canary: Path) -> None:
+    write(path, {**members, "x" * 60_000: b""})
+
+
+# No files at all
+
+
+@hostile
+def a_pipe(path: Path, members: Members, canary: Path) -> None:
+    os.mkfifo(path)
+
+
+@hostile
+def a_socket(path: Path, members: Members, canary: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # the name of a socket must be short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+@hostile
+def an_endless_device(path: Path, members: Members, canary: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@hostile
+def a_circle_of_links(path: Path, members: Members, canary: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@hostile
+def a_directory(path: Path, members: Members, canary: Path) -> None:
+    path.mkdir()
 
 
 def make_all(directory: Path, sound: Path, canary: Path) -> list[Path]:

@@ -44,17 +44,18 @@ for path in map(Path, sys.argv[1:]):
     if LINUX:
         Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory use so far
     start = time.perf_counter()
-    name, code = "", 0
+    name, code, said = "", 0, ""
     try:
         read_zip(path, ZOO.skill("aim"), ZOO)
     except errors.SkillDistillError as error:
-        name, code = type(error).__name__, error.exit_code
+        name, code, said = type(error).__name__, error.exit_code, error.message
     except BaseException as error:
         name, code = repr(error), -1
     seconds = time.perf_counter() - start
     status = Path("/proc/self/status").read_text() if LINUX else "VmHWM: 0"
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    print(json.dumps([path.stem, name, code, seconds, peak, "torch" in sys.modules]), flush=True)
+    row = [path.stem, name, code, seconds, peak, "torch" in sys.modules, said]
+    print(json.dumps(row), flush=True)
 """
 
 
@@ -64,7 +65,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Any:
     directory = tmp_path_factory.mktemp("hostile")
     canary = tmp_path_factory.mktemp("cage") / "canary"
     paths = make_all(directory, save_zip(tmp_path_factory.mktemp("sound"), "aim"), canary)
-    before = {path: path.stat().st_size for path in directory.rglob("*")}
+    before = {path: path.lstat().st_size for path in directory.rglob("*")}
     done = subprocess.run(
         [sys.executable, "-c", _READ, *map(str, paths)],
         capture_output=True,
@@ -75,7 +76,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Any:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     rows = {row[0]: row for row in map(json.loads, done.stdout.splitlines())}
-    after = {path: path.stat().st_size for path in directory.rglob("*")}
+    after = {path: path.lstat().st_size for path in directory.rglob("*")}
     return rows, canary, before, after, {path.stem: path for path in paths}
 
 
@@ -86,12 +87,24 @@ def test_there_are_enough_kinds() -> None:
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_is_refused_in_time_and_memory(kind: str, scene: Any) -> None:
     rows, canary, *_ = scene
-    _, error, code, seconds, peak, _ = rows[kind]
+    _, error, code, seconds, peak, _, _ = rows[kind]
     assert error in ("UnsafeFile", "CorruptFile", "UnsupportedExpert"), error
     assert code == 3
     assert seconds < SECONDS
     assert peak < MEGABYTES
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_is_refused_in_words_fit_for_a_terminal(kind: str, scene: Any) -> None:
+    rows, *_, paths = scene
+    said = rows[kind][6]
+    assert said.isprintable()
+    assert len(said) - len(str(paths[kind])) < 600
+
+
+def test_nan_is_blamed_on_the_tensor_that_holds_it(scene: Any) -> None:
+    assert "'value_net.bias' holds NaN" in scene[0]["nan_in_the_critic"][6]
 
 
 def test_nothing_is_written(scene: Any) -> None:

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
 from skilldistill.experts.network import Expert, HeadKind, Layer, Normaliser
 from tests.experts.bare_zoo import BOUND, ZOO
+from tests.experts.hostile import HOSTILE
 
 SKILL_OF: dict[HeadKind, str] = {"bernoulli": "move", "gaussian": "aim", "squashed": "aim"}
 
@@ -184,6 +185,31 @@ def change_tensor(name: str, value: Any) -> Callable[[Path], None]:
     return change
 
 
+def change_layer(**values: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        layers = json.loads((folder / "expert.json").read_text())["layers"]
+        change_card(layers=[{**layers[0], **values}, *layers[1:]])(folder)
+
+    return change
+
+
+def replace_text(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / "expert.json").read_text()
+        assert old in text
+        (folder / "expert.json").write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def overwrite_by(kind: str, name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        HOSTILE[kind](folder / name, {}, folder / "canary")
+
+    return change
+
+
 def overwrite(name: str, content: bytes) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes(content) and None
 
@@ -207,6 +233,19 @@ def overwrite(name: str, content: bytes) -> Callable[[Path], None]:
         change_card(skill="move"),
         change_card(low=[0, 0]),
         change_card(high=[float("inf"), 1]),
+        change_card(name="x" * 1000),
+        change_card(domain="\x1b[2J"),
+        change_card(format_version="9" * 10_000),
+        change_card(source={"loss": float("nan")}),
+        change_card(source={"loss": float("-inf")}),
+        change_layer(alpha=float("nan")),
+        change_layer(alpha=float("inf")),
+        change_layer(alpha=10**400),
+        change_layer(alpha=0.0, activation="celu"),
+        change_layer(alpha=1e35, activation="elu"),
+        change_layer(activation="x" * 1_000_000),
+        replace_text('"alpha": 0.0', '"alpha": 1e999'),
+        replace_text('"source": {}', '"source": {"loss": 1e999}'),
         change_card(normaliser={"epsilon": 1, "clip": 1}),
         change_card(sha256="0" * 64),
         change_tensor("layers.0.weight", lambda w: w * np.float32("nan")),
@@ -215,14 +254,35 @@ def overwrite(name: str, content: bytes) -> Callable[[Path], None]:
         change_tensor("layers.0.weight", lambda w: w.astype(np.float64)),
         change_tensor("layers.1.bias", None),
         change_tensor("std", lambda s: -s),
+        change_tensor("std", lambda s: s + np.float32(1e20)),
+        change_tensor("layers.0.weight", lambda w: w + np.float32(1e38)),
+        overwrite_by("a_pipe", "expert.json"),
+        overwrite_by("a_pipe", "expert.safetensors"),
+        overwrite_by("an_endless_device", "expert.json"),
+        overwrite_by("a_circle_of_links", "expert.safetensors"),
+        overwrite_by("a_socket", "expert.json"),
+        overwrite_by("a_directory", "expert.json"),
         change_tensor("extra", lambda _: np.zeros(1, np.float32)),
     ],
 )
 def test_damaged_experts_are_refused(damage: Callable[[Path], None], tmp_path: Path) -> None:
     make_expert().save(tmp_path)
     damage(tmp_path)
-    with pytest.raises(CorruptFile):
+    with pytest.raises(CorruptFile) as caught:
         Expert.load(tmp_path, domain=ZOO)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
+def test_numbers_that_only_together_leave_float32_are_refused() -> None:
+    """Sixteen linear layers of a thousand each; a tanh in between keeps them small."""
+    layers = [Layer(np.full((5, 5), 1e3, np.float32), np.zeros(5, np.float32), "relu")] * 15
+    last = Layer(np.full((5, 2), 1e3, np.float32), np.zeros(2, np.float32))
+    std = np.ones(2, np.float32)
+    with pytest.raises(CorruptFile, match="so large"):
+        Expert.build(ZOO, ZOO.skill("aim"), [*layers, last], "gaussian", std=std)
+    bounded = [replace(layer, activation="tanh") for layer in layers]
+    Expert.build(ZOO, ZOO.skill("aim"), [*bounded, last], "gaussian", std=std)
 
 
 @pytest.mark.parametrize("name", ["expert.json", "expert.safetensors"])

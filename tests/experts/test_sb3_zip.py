@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import json
+import struct
 import zipfile
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from skilldistill.errors import CorruptFile, NotFound, SpaceMismatch, UnsafeFile, UnsupportedExpert
+from skilldistill.experts.activations import TORCH_NAMES
 from skilldistill.experts.network import Expert
+from skilldistill.experts.normaliser import read_normaliser
 from skilldistill.experts.sb3_live import distribution_parameters
 from skilldistill.experts.sb3_zip import from_sb3, read_trusted, read_zip
 from tests.experts.bare_zoo import BOUND, ZOO
+from tests.experts.hostile import HOSTILE
 from tests.experts.zoo import AIM_SPACE, SPACES, Still, make_model, observations
 
 
@@ -77,12 +82,37 @@ def test_equals_sb3(head: str, activation: type, depth: int, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "activation",
-    [nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Identity, nn.Sigmoid],
+    [getattr(nn, name) for name in TORCH_NAMES if name not in ("Tanh", "ReLU", "ELU")],
     ids=lambda a: a.__name__,
 )
 def test_other_activations_equal_sb3(activation: type, tmp_path: Path) -> None:
     model = make_model("aim", policy_kwargs={"activation_fn": activation})
     check_equal(read(model, "aim", tmp_path), model, "aim")
+    check_equal(from_sb3(model, ZOO.skill("aim"), ZOO), model, "aim")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(nn.Hardtanh, -50, 50),
+        functools.partial(nn.Softplus, 1, 50),
+        functools.partial(nn.GELU, approximate="tanh"),
+    ],
+    ids=lambda make: make.func.__name__,
+)
+def test_settings_of_activations_that_layers_cannot_hold_are_refused(
+    make: Any, tmp_path: Path
+) -> None:
+    """Even where random observations would not tell the difference."""
+    model = make_model("aim", policy_kwargs={"activation_fn": make})
+    with pytest.raises(UnsupportedExpert, match="of its own"):
+        from_sb3(model, ZOO.skill("aim"), ZOO)
+
+
+def test_the_alpha_of_celu_is_kept(tmp_path: Path) -> None:
+    celu = functools.partial(nn.CELU, 0.4)
+    model = make_model("aim", policy_kwargs={"activation_fn": celu})
+    check_equal(from_sb3(model, ZOO.skill("aim"), ZOO), model, "aim")
 
 
 @pytest.mark.parametrize("squash", [True, False])
@@ -143,6 +173,55 @@ def test_normaliser_equals_vecnormalize(suffix: str, tmp_path: Path) -> None:
     seen = observations("aim")
     played, _ = model.predict(env.normalize_obs(seen), deterministic=True)
     np.testing.assert_allclose(expert.distribution(seen).mean, played, atol=1e-5)
+
+
+def npy(header: str, body: bytes = bytes(40), version: tuple[int, int] = (1, 0)) -> bytes:
+    return b"\x93NUMPY" + bytes(version) + struct.pack("<H", len(header)) + header.encode() + body
+
+
+def with_shape(shape: str) -> str:
+    return f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        npy(with_shape("(" + "-" * 9000 + "5,)")),
+        npy(with_shape("(" * 4000 + "5" + ")" * 4000)),
+        npy(with_shape("(True,)"), bytes(8)),
+        npy(with_shape("(-5,)")),
+        npy(with_shape("(5,)L")),
+        npy(with_shape("(99999999999999999999,)")),
+        npy(with_shape("(5,)"), version=(9, 0)),
+        npy("{[]: 1}"),
+        npy("{'descr"),
+        b"",
+    ],
+    ids=lambda member: member[10:80].decode("latin-1") or "nothing",
+)
+def test_arrays_with_a_mad_header_are_refused(member: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "n.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mean.npy", member)
+        archive.writestr("var.npy", npy(with_shape("(5,)")))
+    with pytest.raises(CorruptFile):
+        read_normaliser(path)
+
+
+def test_other_entries_beside_the_statistics_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "n.npz"
+    np.savez(path, mean=np.zeros(5), var=np.ones(5), training=np.array(True), name=np.array("x"))
+    assert read_normaliser(path).mean.shape == (5,)
+
+
+@pytest.mark.parametrize("kind", ["a_pipe", "an_endless_device", "a_circle_of_links"])
+def test_a_normaliser_that_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "n.npz"
+    HOSTILE[kind](path, {}, tmp_path / "canary")
+    with pytest.raises(CorruptFile):
+        read_normaliser(path)
+    with pytest.raises(NotFound):
+        read_normaliser(tmp_path / "none.npz")
 
 
 def test_a_pickled_normaliser_is_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -321,6 +400,146 @@ def test_trusting_does_not_load_a_policy_of_another_skill(
     )
     with pytest.raises(SpaceMismatch):
         read_trusted(tmp_path / "expert.zip", ZOO.skill("click"), ZOO)
+
+
+def test_a_long_kind_of_space_is_named_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "expert.zip"
+    make_model("aim").save(path)
+    name = f"<class 'gymnasium.spaces.{'A' * 10_000}'>"
+    edit(path, lambda data: data["observation_space"].update({":type:": name}))
+    with pytest.raises(SpaceMismatch) as caught:
+        read_zip(path, ZOO.skill("aim"), ZOO)
+    assert len(str(caught.value)) < 300
+
+
+class Marking(Dense):
+    """Leaves a trace when it is loaded."""
+
+    trace: Path
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.trace.touch()
+
+
+def test_trusting_runs_nothing_of_a_policy_for_another_skill(tmp_path: Path) -> None:
+    """One that the text alone cannot describe, so that SB3 would have to load it."""
+    Marking.trace = tmp_path / "trace"
+    path = tmp_path / "expert.zip"
+    make_model("aim", policy_kwargs={"features_extractor_class": Marking}).save(path)
+    Marking.trace.unlink()
+    with pytest.raises(SpaceMismatch):
+        read_trusted(path, ZOO.skill("click"), ZOO)
+    assert not Marking.trace.exists()
+    assert read_trusted(path, ZOO.skill("aim"), ZOO).source["kind"] == "sb3_trusted"
+    assert Marking.trace.exists()
+
+
+def test_what_is_trusted_is_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file under the same name, put there between the check and the loading."""
+    import stable_baselines3
+
+    path = tmp_path / "expert.zip"
+    model = make_model("aim", policy_kwargs={"features_extractor_class": Dense})
+    model.save(path)
+    load = stable_baselines3.PPO.load
+
+    def exchange(*args: Any, **kwargs: Any) -> Any:
+        path.write_bytes(b"something else")
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(stable_baselines3.PPO, "load", exchange)
+    check_equal(read_trusted(path, ZOO.skill("aim"), ZOO), model, "aim")
+
+
+class Leaving(Dense):
+    """Ends the program, saying that all is well."""
+
+    armed = ""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        if self.armed == "made":
+            raise SystemExit(0)
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        if self.armed == "played":
+            raise SystemExit(0)
+        return super().forward(seen)
+
+
+@pytest.mark.parametrize("when", ["made", "played"])
+def test_a_trusted_file_cannot_end_the_program(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "expert.zip"
+    make_model("aim", policy_kwargs={"features_extractor_class": Leaving}).save(path)
+    monkeypatch.setattr(Leaving, "armed", when)
+    with pytest.raises(UnsupportedExpert, match="SystemExit"):
+        read_trusted(path, ZOO.skill("aim"), ZOO)
+
+
+def test_long_histories_of_episodes_do_not_matter(tmp_path: Path) -> None:
+    """SB3 pickles them into the zip, where nobody loads them."""
+    model = make_model("aim", stats_window_size=10_000)
+    rng = np.random.default_rng(0)
+    model.ep_info_buffer = deque(
+        {"r": float(rng.normal()), "l": int(rng.integers(400)), "t": float(rng.uniform(0, 1e4))}
+        for _ in range(10_000)
+    )
+    check_equal(read(model, "aim", tmp_path), model, "aim")
+
+
+@pytest.mark.parametrize(
+    "left_out", ["policy_kwargs", "action_space", "observation_space", "use_sde"]
+)
+def test_what_was_left_out_when_saving_is_said(left_out: str, tmp_path: Path) -> None:
+    path = tmp_path / "expert.zip"
+    make_model("aim", use_sde=True).save(path, exclude=[left_out])
+    with pytest.raises(UnsupportedExpert, match=left_out) as caught:
+        read_zip(path, ZOO.skill("aim"), ZOO)
+    assert caught.type is UnsupportedExpert
+    if left_out.endswith("_space"):
+        assert "cannot help" in caught.value.hint
+    if left_out != "policy_kwargs":  # without them SB3 takes its defaults, which are right here
+        with pytest.raises(UnsupportedExpert, match=left_out):
+            read_trusted(path, ZOO.skill("aim"), ZOO)
+
+
+def test_without_state_dependent_noise_its_flag_is_not_needed(tmp_path: Path) -> None:
+    model = make_model("aim")
+    model.save(tmp_path / "expert.zip", exclude=["use_sde"])
+    check_equal(read_zip(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO), model, "aim")
+
+
+def test_a_missing_clip_range_does_not_make_ppo_an_a2c(tmp_path: Path) -> None:
+    make_model("aim").save(tmp_path / "expert.zip", exclude=["clip_range"])
+    expert = read_zip(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO)
+    assert expert.source["algorithm"] == "PPO"
+
+
+@pytest.mark.parametrize("activation", [nn.PReLU, nn.RReLU])
+def test_trust_is_not_offered_where_it_cannot_help(activation: type, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedExpert, match="Mish") as caught:
+        read(make_model("aim", policy_kwargs={"activation_fn": activation}), "aim", tmp_path)
+    assert "cannot help" in caught.value.hint
+    with pytest.raises(UnsupportedExpert):
+        read_trusted(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO)
+
+
+@pytest.mark.parametrize("ends", [b"\r\n", b"\t\n"])
+def test_system_information_may_come_from_windows(ends: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "expert.zip"
+    make_model("aim").save(path)
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    members["system_info.txt"] = members["system_info.txt"].replace(b"\n", ends)
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    read_zip(path, ZOO.skill("aim"), ZOO)
 
 
 @pytest.mark.parametrize("skill", SPACES)

@@ -126,6 +126,37 @@ def test_an_expert_can_be_chosen(workspace: Workspace, tmp_path: Path) -> None:
     assert (used.ref, used.source, used.registered) == ("expert:mine@1", str(outside), True)
 
 
+def test_an_expert_of_a_name_that_means_something_else_is_not_taken_in(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    steer(name="random").save(tmp_path)
+    with pytest.raises(ConfigurationError, match="'random'"):
+        collect(workspace, config(expert=str(tmp_path)))
+    assert workspace.artefacts("expert") == []
+
+
+def test_a_zip_says_how_to_take_it_in(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "movement.zip"
+    path.write_bytes(b"PK")
+    with pytest.raises(ConfigurationError, match="Stable-Baselines3 zip") as caught:
+        collect(workspace, config(expert=str(path)))
+    assert f"`skilldistill experts add steer {path}`" in caught.value.hint
+    with pytest.raises(NotFound, match=r"none\.zip"):
+        collect(workspace, config(expert="none.zip"))
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_damaged_copy_of_an_expert_is_not_its_parent(
+    recorded: bool, workspace: Workspace, shipping: Domain
+) -> None:
+    metrics = {"sha256": steer().sha256, "skill": "steer"} if recorded else {}
+    damaged = add_expert(workspace, steer(), "copy", metrics=metrics, status="complete")
+    (workspace.path(damaged) / "expert.safetensors").write_bytes(b"nothing")
+    used = collect(workspace, config(expert="shipped:steer")).datasets[0].experts[0]
+    assert used.registered
+    assert used.id != damaged.id
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -164,9 +195,29 @@ def test_interruption_publishes_nothing_unfinished(workspace: Workspace) -> None
     with pytest.raises(Interrupted) as caught:
         collect(workspace, config(skill="all"), stop=lambda: next(ticks))
     assert caught.value.exit_code == 143
+    assert caught.value.message == "stopped while collecting ring; dataset:steer@1 is kept"
+    assert "`--skill ring`" in caught.value.hint
     assert [artefact.ref for artefact in workspace.artefacts("dataset")] == ["dataset:steer@1"]
     left = {path.name for path in (workspace.root / "datasets").rglob("*") if path.is_file()}
     assert left == {"1.h5"}
+
+
+def test_an_interruption_names_the_flags_that_make_the_rest(workspace: Workspace) -> None:
+    add_experts(workspace)
+    ticks = iter([0] * (tiny.HORIZON + 5) + [2])
+    with pytest.raises(Interrupted, match="dataset:mine-steer@1 is kept") as caught:
+        collect(workspace, config(skill="all", name="mine"), stop=lambda: next(ticks))
+    assert "`--skill ring --name mine-ring`" in caught.value.hint
+    collect(workspace, config(skill="ring", name="mine-ring"))
+    names = [artefact.name for artefact in workspace.artefacts("dataset")]
+    assert names == ["mine-steer", "mine-ring"]
+
+
+def test_an_interruption_before_anything_was_made_says_so(workspace: Workspace) -> None:
+    add_experts(workspace)
+    with pytest.raises(Interrupted, match="nothing was written") as caught:
+        collect(workspace, config(skill="all"), stop=lambda: 2)
+    assert "same command" in caught.value.hint
 
 
 WITHOUT_TORCH = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,39 @@ def test_an_expert_of_ours_can_be_added_from_its_folder(
     assert again.sha256 == first.sha256
     with pytest.raises(ConfigurationError):
         experts_add(workspace, config("click", Path(first.path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [({"trust_pickle": True}, "--trust-pickle"), ({"normaliser": "n.npz"}, "--normaliser")],
+)
+def test_flags_that_mean_nothing_for_a_folder_are_refused(
+    changes: dict[str, object], flag: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    first = experts_add(workspace, config("aim", save_zip(tmp_path, "aim")))
+    with pytest.raises(ConfigurationError, match=flag):
+        experts_add(workspace, config("aim", Path(first.path), **changes))
+
+
+@pytest.mark.parametrize("name", ["random", "composite", "shipped", "latest", "lazy", "a/b"])
+def test_names_that_mean_something_else_are_refused(
+    name: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(domains._registered, "zoo", replace(ZOO, opponents=("lazy",)))
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        experts_add(workspace, config(name, save_zip(tmp_path, "aim"), skill="aim"))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("member", ["expert.json", "expert.safetensors"])
+def test_a_folder_with_a_pipe_in_it_is_refused(
+    member: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = Path(experts_add(workspace, config("aim", save_zip(tmp_path, "aim"))).path)
+    (folder / member).unlink()
+    os.mkfifo(folder / member)
+    with pytest.raises(CorruptFile, match="pipe"):
+        experts_add(workspace, config("aim", folder))
 
 
 def test_what_cannot_be_rebuilt_says_how_to_trust_it(workspace: Workspace, tmp_path: Path) -> None:

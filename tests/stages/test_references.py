@@ -279,6 +279,41 @@ def test_an_override_that_is_not_there_is_not_replaced(workspace: Workspace) -> 
     assert "`skilldistill experts ls`" in caught.value.hint
 
 
+def test_a_damaged_expert_that_is_not_used_is_nobodys_concern(
+    workspace: Workspace, shipping: Domain
+) -> None:
+    old = add_expert(workspace, steer(0.5))
+    new = add_expert(workspace, steer())
+    other = add_expert(workspace, ring())
+    for artefact in (old, other):
+        (workspace.path(artefact) / "expert.safetensors").write_bytes(b"nothing")
+    assert find_experts(workspace, shipping, skills=["steer"])["steer"].artefact == new.id
+    overrides = {"ring": "shipped:ring"}
+    assert find_experts(workspace, shipping, overrides)["steer"].artefact == new.id
+    with pytest.raises(CorruptFile):
+        find_experts(workspace, shipping)
+
+
+def test_the_manifest_says_what_an_expert_is_for(workspace: Workspace, shipping: Domain) -> None:
+    """Its metrics go before its configuration, in which a skill may be left to the name."""
+    with workspace.draft("expert", "mine") as draft:
+        steer().save(draft.path)
+        mine = draft.commit(
+            command="test",
+            config={"skill": "", "domain": "tiny"},
+            seed=0,
+            metrics={"skill": "steer"},
+        )
+    with workspace.draft("expert", "foreign") as draft:
+        steer().save(draft.path)
+        draft.commit(command="test", config={"skill": "steer", "domain": "other"}, seed=0)
+    with workspace.draft("expert", "silent") as draft:
+        ring().save(draft.path)
+        silent = draft.commit(command="test", config={}, seed=0)
+    found = find_experts(workspace, shipping)
+    assert (found["steer"].artefact, found["ring"].artefact) == (mine.id, silent.id)
+
+
 def test_a_damaged_expert_is_not_passed_over(workspace: Workspace, shipping: Domain) -> None:
     artefact = add_expert(workspace, steer())
     (workspace.path(artefact) / "expert.safetensors").write_bytes(b"nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.evaluation.rollout import RandomPolicy, play
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
+from skilldistill.experts.train import CurvePoint, TrainOutcome
 from skilldistill.progress import Progress
-from skilldistill.stages.train import TrainResult, train
+from skilldistill.stages.train import TrainResult, draw_curve, train
 from skilldistill.workspace.store import Workspace
 from tests.tiny import DOMAIN, TinyArenas, TinyVectorEnv
 
@@ -74,6 +76,31 @@ def test_publishes_expert_curve_picture_and_figures(workspace: Workspace) -> Non
     assert card["source"]["settings"]["ppo"]["gamma"] == 0.8
     assert card["source"]["versions"]["torch"]
     assert not list((workspace.root / "experts" / "steer").glob(".partial*"))
+
+
+def test_the_picture_has_a_panel_per_metric_and_lines_without_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    sheets: list[Any] = []
+
+    class Sheet(figures.Figure):  # type: ignore[misc, name-defined]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            sheets.append(self)
+
+    monkeypatch.setattr(figures, "Figure", Sheet)
+    task = replace(DOMAIN.task("steer"), metrics=("score", "error_deg"))
+    curve = tuple(
+        CurvePoint(step, math.nan if step == 2 else 1.0, {"score": 0.1 * step, "error_deg": 9.0})
+        for step in (1, 2, 3)
+    )
+    assert draw_curve(TrainOutcome(None, 3, 3, curve, 1.0, 0), task, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    (sheet,) = sheets
+    assert [axes.get_ylabel() for axes in sheet.axes] == [*task.metrics, "return, exploring"]
+    lines = [list(axes.lines[0].get_xdata()) for axes in sheet.axes]
+    assert lines == [[1, 2, 3], [1, 2, 3], [1, 3]]
 
 
 def test_the_same_command_gives_the_same_expert(tmp_path: Path) -> None:
@@ -156,7 +183,12 @@ def test_nothing_to_resume_says_so(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"skill": ""}, "no skill"), ({"skill": "stear"}, "stear"), ({"name": "a/b"}, "a/b")],
+    [
+        ({"skill": ""}, "no skill"),
+        ({"skill": "stear"}, "stear"),
+        ({"name": "a/b"}, "a/b"),
+        ({"name": "composite"}, "composite"),
+    ],
 )
 def test_what_cannot_be_trained_is_refused(
     changes: dict[str, Any], word: str, workspace: Workspace
