@@ -7,8 +7,12 @@ name (``--from``) carries that word in its metadata under ``name``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+MAX_SEED = 2**64 - 1
+"""The largest seed that a dataset can record."""
 
 
 def option(
@@ -49,7 +53,7 @@ def option(
 class BaseConfig:
     """What every command that computes something takes."""
 
-    seed: int = option(0, "seed of every random number the command draws", low=0)
+    seed: int = option(0, "seed of every random number the command draws", low=0, high=MAX_SEED)
     domain: str = option("duel", "family of skills")
 
 
@@ -57,7 +61,9 @@ class BaseConfig:
 class TrainConfig(BaseConfig):
     """``skilldistill train``: PPO on one skill's task."""
 
-    skill: str = option("", "skill to train an expert for")
+    skill: str = option(
+        "", "skill to train an expert for; the duel has movement, aiming and clicking"
+    )
     timesteps: int = option(0, "environment steps; 0 takes the skill's own setting", low=0)
     envs: int = option(0, "arenas played at once; 0 takes the skill's own setting", low=0)
     name: str = option("", "name of the expert; empty takes the skill's name")
@@ -96,7 +102,11 @@ class ExpertsLsConfig:
 class CollectConfig(BaseConfig):
     """``skilldistill collect``: play experts and write what they did."""
 
-    skill: str = option("all", "a skill, 'combined' (experts act together), or 'all' skills")
+    skill: str = option(
+        "all",
+        "a skill (the duel has movement, aiming and clicking), combined (the experts act "
+        "together), or all skills",
+    )
     episodes: int = option(100, "episodes per skill", short="n", low=1)
     expert: str = option("", "expert to play; empty takes the workspace's, then the shipped one")
     stochastic: bool = option(False, "sample the expert's actions instead of taking the likeliest")
@@ -187,16 +197,17 @@ class FinetuneConfig(BaseConfig):
     )
     warmup_explained_variance: float = option(0.5, "critic quality that ends the warm-up")
     ramp: float = option(
-        0.05, "share of the timesteps over which the actor's learning rate rises", low=0.0, high=1.0
+        0.02, "share of the timesteps over which the actor's learning rate rises", low=0.0, high=1.0
     )
-    kl_coef: float = option(1.0, "initial weight of the KL to the distilled policy", low=0.0)
+    kl_coef: float = option(0.3, "initial weight of the KL to the distilled policy", low=0.0)
     kl_floor: float = option(0.01, "weight at which its decay stops", low=0.0)
     kl_decay: float = option(
         0.5, "share of the timesteps over which it decays to that", low=0.0, high=1.0
     )
     rehearsal: float = option(
         0.125,
-        "rows from the skills' own tasks added to each batch, as its share, to stay as distilled",
+        "rows from the skills' own tasks added to each batch, as its share; the KL there keeps"
+        " its initial weight",
         low=0.0,
         high=1.0,
     )
@@ -224,7 +235,9 @@ class EvaluateConfig(BaseConfig):
     policies: tuple[str, ...] = ()
     """References given as arguments; empty takes the latest checkpoints."""
     episodes: int = option(100, "episodes per task and policy", short="n", low=2)
-    task: str = option("all", "a task's name, or all")
+    task: str = option(
+        "all", "a task (the duel has movement, aiming, clicking and combined), or all"
+    )
     opponent: str = option("", "opponent in the combined task; empty takes the domain's default")
     baselines: bool = option(True, "also score random and composite")
     name: str = option("evaluation", "name of the report")
@@ -237,6 +250,9 @@ class RunConfig(BaseConfig):
 
     preset: str = option("quick", "how much work", choices=("quick", "full"))
     yes: bool = option(False, "answer yes to questions")
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of the steps that go before the preset's, by command and field; the command line
+    gives what the environment and the files say of each command."""
 
 
 @dataclass(frozen=True, kw_only=True)

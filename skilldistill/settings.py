@@ -31,7 +31,7 @@ from skilldistill.config import (
     RunConfig,
     TrainConfig,
 )
-from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.errors import ConfigurationError, NotFound, excerpt
 
 FILE_NAME = ".skilldistill.toml"
 PREFIX = "SKILLDISTILL_"
@@ -46,6 +46,9 @@ SECTIONS: Mapping[str, type[BaseConfig]] = {
     "evaluate": EvaluateConfig,
     "run": RunConfig,
 }
+
+STEPS = ("collect", "merge", "distill", "finetune", "evaluate")
+"""The commands that `run` calls, in order."""
 
 DEFAULT_ORIGIN = "default"
 FLAG_ORIGIN = "flag"
@@ -89,13 +92,10 @@ class Setting:
         """What values are allowed, in words; empty if any of the type is."""
         if self.choices:
             return "one of " + ", ".join(choice for choice in self.choices if choice)
-        if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
-        if self.low is not None:
-            return f"at least {self.low:g}"
-        if self.high is not None:
-            return f"at most {self.high:g}"
-        return ""
+        low, high = _bound(self.low), _bound(self.high)
+        if low and high:
+            return f"{low} to {high}"
+        return f"at least {low}" if low else f"at most {high}" if high else ""
 
     def check(self, value: Any, where: str) -> Any:
         """The value, turned into the setting's type.
@@ -108,26 +108,27 @@ class Setting:
             ConfigurationError: wrong type, not among the choices, or out of range.
         """
         if self.type is float and type(value) is int:
-            value = float(value)
+            value = _as_float(value)
         expected: Any = self.type
         if type(value) is not expected:  # no isinstance: a bool is no whole number
             raise ConfigurationError(
-                f"{where}: {self.key} must be {_KINDS[self.type]}, not {value!r}",
+                f"{where}: {self.key} must be {_KINDS[self.type]}, not {_shown(value)}",
                 hint=f"default: {toml_value(self.default)} ({self.help})",
             )
         wrong = bool(self.choices) and value not in self.choices
         if self.type in (int, float):
             number: float = value
             wrong = (
-                not math.isfinite(number)
+                # No whole number is infinite, but some are too large to be asked.
+                (self.type is float and not math.isfinite(number))
                 or (self.low is not None and number < self.low)
                 or (self.high is not None and number > self.high)
             )
         if wrong:
-            near = difflib.get_close_matches(str(value), self.choices, n=1)
+            near = difflib.get_close_matches(value, self.choices, n=1) if self.choices else []
             guess = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigurationError(
-                f"{where}: {self.key} must be {self.allowed or 'finite'}, not {value!r}",
+                f"{where}: {self.key} must be {self.allowed or 'finite'}, not {_shown(value)}",
                 hint=f"{guess}default: {toml_value(self.default)} ({self.help})",
             )
         return value
@@ -144,6 +145,24 @@ class Setting:
             except ValueError:
                 value = text
         return self.check(value, where)
+
+
+def _as_float(value: int) -> float:
+    """A whole number as a float; infinite, and so refused, if it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _shown(value: object) -> str:
+    """A value in a message; a whole number may have more digits than Python writes out."""
+    return repr(value) if isinstance(value, str) else excerpt(value)
+
+
+def _bound(value: float | None) -> str:
+    """An end of a range in words: all digits of a whole number; empty if there is none."""
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def settings_of(config: type[Any]) -> tuple[Setting, ...]:
@@ -249,6 +268,36 @@ class Settings:
         }
         return config(**values, **arguments)
 
+    def steps(self, flags: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+        """What the layers say of the commands that `run` calls: section → field → value.
+
+        Left out is what holds for every command, since `run` takes that itself, and what one of
+        its own flags says.
+
+        Args:
+            flags: field → value of the flags given to `run`; None values were not.
+        """
+        flagged = {field for field, value in (flags or {}).items() if value is not None}
+        return {
+            section: {
+                setting.field: value
+                for setting in settings_of(SECTIONS[section])
+                for value in self._of_section(section, setting.key)
+                if not (setting in COMMON and setting.field in flagged)
+            }
+            for section in STEPS
+        }
+
+    def _of_section(self, section: str, key: str) -> list[Any]:
+        """The value that the first layer with a word on a setting gives it, if it names the
+        section; else empty."""
+        for layer in self.layers:
+            if (section, key) in layer.values:
+                return [layer.values[section, key]]
+            if ("", key) in layer.values:
+                break
+        return []
+
     def origins(self, section: str) -> dict[str, tuple[Any, str]]:
         """Key → (value, where it comes from) of one command's settings.
 
@@ -303,8 +352,10 @@ def _section_of(config: type[Any]) -> str:
 
 def _unknown(what: str, word: str, known: Iterable[str], where: str) -> ConfigurationError:
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    # Brackets, which all sections share, make no two of them near.
+    bare = {name.strip("[]"): name for name in reversed(names)}
+    near = difflib.get_close_matches(word.strip("[]"), bare, n=1, cutoff=0.7)
+    guess = f"did you mean {bare[near[0]]!r}? " if near else ""
     return ConfigurationError(
         f"{where}: unknown {what} {word!r}", hint=f"{guess}known: {', '.join(names)}"
     )
@@ -314,7 +365,7 @@ def _file(path: Path) -> Layer:
     where = str(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also text that is no UTF-8, or a number of 5,000 digits
         raise ConfigurationError(
             f"{where} is no TOML: {error}",
             hint="compare it with .skilldistill.toml.example",
@@ -326,7 +377,7 @@ def _file(path: Path) -> Layer:
     for key, value in document.items():
         if key == WORKSPACE:
             if not isinstance(value, str):
-                raise ConfigurationError(f"{where}: workspace must be text, not {value!r}")
+                raise ConfigurationError(f"{where}: workspace must be text, not {_shown(value)}")
             values["", key] = str(path.parent / Path(value).expanduser()) if value else ""
         elif key in common:
             values["", key] = common[key].check(value, where)
@@ -367,10 +418,13 @@ def _environment(environ: Mapping[str, str]) -> Layer:
             section, setting = known[name]
             values[section, setting.key] = setting.parse(text, name)
         else:
-            near = difflib.get_close_matches(name, [PREFIX + "WORKSPACE", *known], n=1)
+            words = [
+                known_name.removeprefix(PREFIX) for known_name in (PREFIX + "WORKSPACE", *known)
+            ]
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.7)
             raise ConfigurationError(
                 f"unknown environment variable {name}",
-                hint=f"did you mean {near[0]}?" if near else f"unset {name}",
+                hint=f"did you mean {PREFIX}{near[0]}?" if near else f"unset {name}",
             )
     return Layer("environment", values)
 

@@ -84,6 +84,23 @@ def test_a_command_in_the_documentation_is_one_the_program_takes(words: list[str
             assert f"{word.partition('=')[0]} " in shown.replace(",", " "), word
 
 
+AMBIGUOUS = set(domains.find("duel").skill_names)
+"""Names that an expert and a dataset share, as soon as `collect` has run."""
+
+
+@pytest.mark.parametrize("words", ALL_LINES.values(), ids=ALL_LINES)
+def test_a_reference_in_the_documentation_means_one_artefact(words: list[str]) -> None:
+    if words[1] in ("rm", "show", "export", "verify"):
+        for word in words[2:]:
+            assert word.partition("@")[0] not in AMBIGUOUS, f"write dataset:{word}"
+
+
+def test_the_example_of_each_command_means_one_artefact() -> None:
+    for command in ("rm", "show", "export"):
+        words = help_of([command]).partition("Example: ")[2].split()
+        assert not {word.partition("@")[0] for word in words} & AMBIGUOUS
+
+
 def test_the_readme_shows_each_commands_own_example() -> None:
     listed = CliRunner().invoke(app, ["--help"]).output.split("Commands:")[1].split("Example:")[0]
     names = [line.split()[0] for line in listed.splitlines() if line[2:3].isalpha()]

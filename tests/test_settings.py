@@ -101,11 +101,19 @@ def test_a_workspace_in_a_file_is_relative_to_the_file(tmp_path: Path) -> None:
         ("[distill]\nhidden_dim = 2000", "hidden_dim must be 16 to 1024, not 2000", "default"),
         ('[distill]\nloss = "kll"', "loss must be one of kl, hard, mse", "did you mean 'kl'"),
         ("[distill]\nlr = nan", "lr must be at least 0, not nan", "default: 0.001"),
+        ("seed = 1" + "0" * 400, "seed must be 0 to 18446744073709551615", "default: 0"),
         ("[distill]\nlr = -inf", "lr must be at least 0, not -inf", "default: 0.001"),
         ('[distill]\ndataset = ["a"]', "dataset must be text", 'default: "combined"'),
         ("distill = 3", "unknown setting 'distill'", "[distill]"),
         ("workspace = 3", "workspace must be text", ""),
         ("seed = ", "is no TOML", "compare it with .skilldistill.toml.example"),
+        ("seed = 1" + "0" * 5000, "is no TOML", "compare it with .skilldistill.toml.example"),
+        ("seed = -1", "seed must be 0 to 18446744073709551615, not -1", "default: 0"),
+        ("seed = 18446744073709551616", "not 18446744073709551616", "default: 0"),
+        ("seed = 0x1" + "0" * 5000, "seed must be 0 to 1844", "default: 0"),
+        ("[distill]\nlr = 1" + "0" * 400, "lr must be at least 0, not inf", "default: 0.001"),
+        ("[distill]\nlr = -1" + "0" * 400, "lr must be at least 0, not -inf", "default: 0.001"),
+        ("[distill]\nbf16 = 0x1" + "0" * 5000, "not a huge number", "default: true"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused_with_its_place(
@@ -193,3 +201,43 @@ def test_no_text_in_the_environment_raises_anything_else(environ: dict[str, str]
         return
     for section in SECTIONS:
         settings.origins(section)
+
+
+def test_the_largest_seed_is_the_largest_that_a_dataset_can_record(tmp_path: Path) -> None:
+    text = str(2**64 - 1)
+    assert load(tmp_path, f"seed = {text}").config(CollectConfig).seed == 2**64 - 1
+    assert load(tmp_path, SKILLDISTILL_SEED=text).config(CollectConfig).seed == 2**64 - 1
+    # As floats, the two would be equal.
+    with pytest.raises(ConfigurationError, match="--seed: seed must be 0 to 18446744073709551615"):
+        load(tmp_path).config(CollectConfig, {"seed": 2**64})
+
+
+@pytest.mark.parametrize(
+    "command", ["init", "ls", "show", "verify", "gc", "rm", "export", "experts", "config", "doctor"]
+)
+def test_a_command_without_a_section_is_not_taken_for_another(tmp_path: Path, command: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, f"[{command}]\ndays = 1\n")
+    assert caught.value.hint.startswith("known: workspace, seed, domain, [train]")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, **{f"SKILLDISTILL_{command}_DAYS".upper(): "1"})
+    assert caught.value.hint.startswith("unset ")
+
+
+def test_the_steps_of_a_run_get_what_was_set_and_no_defaults(tmp_path: Path) -> None:
+    file = '[collect]\nepisodes = 4\nseed = 2\n[finetune]\nfrom = "x"\n[train]\ntimesteps = 1\n'
+    settings = load(tmp_path, file, "[collect]\nepisodes = 3\n", SKILLDISTILL_MERGE_NAME="all")
+    assert settings.steps() == {
+        "collect": {"episodes": 4, "seed": 2},
+        "merge": {"name": "all"},
+        "distill": {},
+        "finetune": {"start": "x"},
+        "evaluate": {},
+    }
+
+
+def test_a_runs_own_seed_goes_before_that_of_a_step(tmp_path: Path) -> None:
+    file = "seed = 1\n[distill]\nseed = 2\n"
+    assert load(tmp_path, file).steps()["distill"] == {"seed": 2}
+    assert load(tmp_path, file).steps({"seed": 3, "domain": None})["distill"] == {}
+    assert load(tmp_path, file, SKILLDISTILL_SEED="4").steps()["distill"] == {}

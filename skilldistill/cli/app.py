@@ -52,12 +52,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; see :func:`skilldistill.cli.main`."""
     words = tuple(sys.argv[1:] if argv is None else argv)
     try:
-        app(args=list(words), prog_name="skilldistill", obj=RootFlags(words))
-        sys.stdout.flush()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        # Typer turns a closed pipe (`skilldistill --help | head`) into a plain 1.
-        return failures.BROKEN_PIPE if _was_broken_pipe(end) else code
+        return _run(words)
     except BrokenPipeError:
         silence_stdout()
         return failures.BROKEN_PIPE
@@ -66,7 +61,28 @@ def run(argv: Sequence[str] | None = None) -> int:
         failure = failures.describe(error)
         render.show_failure(failure)
         return failure.exit_code
-    return 0
+
+
+def _run(words: tuple[str, ...]) -> int:
+    """Run one command line; its exit code.
+
+    Raises:
+        OSError: stdout or stderr cannot be written.
+    """
+    code = 0
+    try:
+        app(args=list(words), prog_name="skilldistill", obj=RootFlags(words))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        # Typer turns a closed pipe (`skilldistill --help | head`) into a plain 1.
+        if _was_broken_pipe(end):
+            return failures.BROKEN_PIPE
+        # Typer wrote it on stderr; whoever asked for one document reads stdout.
+        failure = failures.usage(end.__context__)
+        if failure is not None and "--json" in words:
+            render.print_document(render.failure_document(failure))
+    sys.stdout.flush()
+    return code
 
 
 def _was_broken_pipe(end: SystemExit) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+import re
 import signal
 import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldistill.errors import DiskProblem, SkillDistillError
+from skilldistill.errors import ConfigurationError, DiskProblem, SkillDistillError
+from skilldistill.workspace.files import NO_SPACE
 
 BROKEN_PIPE = 141
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -44,8 +45,8 @@ def describe(error: BaseException) -> Failure:
             "make the work smaller: lower --batch-size, --hidden-dim, --envs or --episodes",
             1,
         )
-    if isinstance(error, OSError) and (error.errno or _says_disk_full(error)):
-        return _disk(error)
+    if isinstance(error, OSError) and (number := _number(error)):
+        return _disk(error, number)
     log = write_log(error)
     return Failure(
         type(error).__name__,
@@ -54,6 +55,23 @@ def describe(error: BaseException) -> Failure:
         1,
         str(log),
     )
+
+
+def usage(error: BaseException | None) -> Failure | None:
+    """What Typer found wrong with a command line; None if the error is another one.
+
+    Args:
+        error: the exception because of which Typer ended the process.
+    """
+    # Typer has no public name for these errors; what they have in common is how they are worded.
+    worded = getattr(error, "format_message", None)
+    if error is None or worded is None:
+        return None
+    path = getattr(getattr(error, "ctx", None), "command_path", "skilldistill")
+    # This one's message is the whole help, which it printed for want of a command.
+    message = "Missing command." if type(error).__name__ == "NoArgsIsHelpError" else worded()
+    code: int = getattr(error, "exit_code", ConfigurationError.exit_code)
+    return Failure("UsageError", message, f"`{path} --help` says what it takes", code)
 
 
 def write_log(error: BaseException) -> Path:
@@ -82,15 +100,19 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(phrase in words for phrase in _OUT_OF_MEMORY)
 
 
-def _says_disk_full(error: OSError) -> bool:
-    # HDF5 passes the operating system's number on in its text only.
-    return any(f"errno = {number}," in str(error) for number in _DISK_FULL)
+def _number(error: OSError) -> int | None:
+    """The system's number of an error, which HDF5 passes on in its text only."""
+    found = re.search(r"\berrno = (\d+),", str(error))
+    return error.errno or (int(found[1]) if found else None)
 
 
-def _disk(error: OSError) -> Failure:
-    full = error.errno in _DISK_FULL or _says_disk_full(error)
-    what = "no space left on the disk" if full else _first_line(error)
-    if full and error.filename:
-        what += f" for {error.filename}"
-    hint = "free some space (`skilldistill gc` removes leftovers), then run the command again"
-    return Failure(type(error).__name__, what, hint if full else "", DiskProblem.exit_code)
+def _disk(error: OSError, number: int) -> Failure:
+    where = f" for {error.filename}" if error.filename else ""
+    what, hint = _first_line(error), ""
+    if number in NO_SPACE:
+        what = f"no space left on the disk{where}"
+        hint = "free some space (`skilldistill gc` removes leftovers), then run the command again"
+    elif number == errno.EFBIG:
+        what = f"a file grew larger than it may be here{where}"
+        hint = "raise the limit (`ulimit -f`), or work on another disk"
+    return Failure(type(error).__name__, what, hint, DiskProblem.exit_code)

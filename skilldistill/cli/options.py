@@ -21,11 +21,26 @@ from skilldistill.settings import COMMON, Setting, settings_of
 
 PANEL = "Every command"
 
+
+def directory(text: str) -> Path:
+    """The directory that a word on the command line names.
+
+    Raises:
+        typer.BadParameter: the word is empty, as an unset variable of a script leaves it:
+            the current directory is the last place that such a script means.
+    """
+    if not text:
+        raise typer.BadParameter("an empty path names no directory; write . for the current one")
+    return Path(text)
+
+
 WorkspaceFlag = Annotated[
     Path | None,
     typer.Option(
         "--workspace",
         "-w",
+        parser=directory,
+        metavar="<directory>",
         help="directory of the workspace; default: found upward from here, else ./workspace",
         show_default=False,
         rich_help_panel=PANEL,
@@ -76,13 +91,14 @@ def flags_from(
     Args:
         config: dataclass whose settings become flags; the built object is passed on.
         writes: whether the command writes, and so has ``--dry-run``. Where the dataclass has a
-            field ``dry_run``, the stage itself says what it would do.
+            field ``dry_run``, the stage itself says what it would do. Where it has a field
+            ``steps``, that gets what settings say of the commands that this one calls.
         arguments: annotations of the fields that are positional arguments; those that end in
             ``| None`` may be left out.
     """
     settings = [s for s in settings_of(config) if s.field != "dry_run"] if config else []
     settings.sort(key=lambda setting: setting in COMMON)  # the command's own first
-    plans_itself = config is not None and any(f.name == "dry_run" for f in fields(config))
+    names = {f.name for f in fields(config)} if config else set()
     common = dict(_COMMON, **({"dry_run": DryRunFlag} if writes else {}))
     positional = dict(arguments or {})
 
@@ -97,8 +113,10 @@ def flags_from(
                 values = {name: given.pop(name) for name in positional}
                 further = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
                 further = {name: value for name, value in further.items() if value is not None}
-                if plans_itself:
+                if "dry_run" in names:
                     further["dry_run"] = session.dry_run
+                if "steps" in names:
+                    further["steps"] = session.settings.steps(flags)
                 function(session, session.settings.config(config, flags, **further), **given)
 
         parameters = [

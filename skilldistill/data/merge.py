@@ -93,7 +93,11 @@ def _copy(
     fields = [name for name in reader.fields if name != "native_observations"]
     for first, last in _blocks(reader):
         if signum := stop():
-            raise Interrupted("stopped while merging; nothing was written", signum=signum)
+            raise Interrupted(
+                "stopped while merging; nothing was written",
+                signum=signum,
+                hint="the same command begins again, from the first row",
+            )
         low = int(reader.episode_start[first])
         lengths = reader.episode_length[first:last]
         rows = reader.rows(slice(low, low + int(lengths.sum())), fields)

@@ -64,7 +64,7 @@ def _curves(axes: list[Axes], history: Sequence[Record], domain: Domain) -> None
         losses.set_yscale("log")
     for ax, figure, title in (
         (buttons, "agreement", "buttons: share where the student agrees"),
-        (angles, "error", "continuous: mean absolute error"),
+        (angles, "error", "continuous: mean absolute error, environment units"),
     ):
         for colour, head in zip(COLOURS, heads, strict=False):
             _line(ax, history, f"{head}/{figure}", head, colour)

@@ -32,6 +32,10 @@ FORMAT = "skilldistill.policy"
 FORMAT_VERSION = 1
 WEIGHTS = "policy.safetensors"
 CARD = "policy.json"
+_ELSEWHERE = (
+    "`skilldistill verify` says what is damaged, `skilldistill ls --kind checkpoint` what else "
+    "there is"
+)
 
 
 @dataclass
@@ -125,7 +129,9 @@ def load(directory: Path | str, device: str = "cpu") -> Checkpoint:
     try:
         tensors = parse_tensors(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise CorruptFile(f"{directory / WEIGHTS} holds no tensors: {error}") from error
+        raise CorruptFile(
+            f"{directory / WEIGHTS} holds no tensors: {error}", hint=_ELSEWHERE
+        ) from error
     network = _rebuild(domain, card["hidden_dim"], tensors, directory / WEIGHTS)
     return Checkpoint(network.to(device), domain, card["config"], card["metrics"], digest)
 
@@ -157,16 +163,24 @@ def _rebuild(
         wrong = sorted(
             name for name in {*found, *expected} if found.get(name) != expected.get(name)
         )
-        raise CorruptFile(f"{where}: tensors {', '.join(wrong)} do not fit the network")
+        raise CorruptFile(
+            f"{where}: tensors {', '.join(wrong)} do not fit the network", hint=_ELSEWHERE
+        )
     for name, value in tensors.items():
         if value.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
-            raise CorruptFile(f"{where}: {name} is not made of finite float32 numbers")
+            raise CorruptFile(
+                f"{where}: {name} is not made of finite float32 numbers", hint=_ELSEWHERE
+            )
     network = DistilledPolicyNetwork.for_domain(domain, hidden_dim)
     blocks = network.output_blocks
     if bool((tensors["head_output.weight"] * (1 - blocks) != 0).any()):
-        raise CorruptFile(f"{where}: head_output.weight connects one head to another")
+        raise CorruptFile(
+            f"{where}: head_output.weight connects one head to another", hint=_ELSEWHERE
+        )
     if bool((tensors["obs_scale"] <= 0).any()):
-        raise CorruptFile(f"{where}: obs_scale holds numbers that are not positive")
+        raise CorruptFile(
+            f"{where}: obs_scale holds numbers that are not positive", hint=_ELSEWHERE
+        )
     network.load_state_dict(dict(tensors))
     return network
 
@@ -175,9 +189,9 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(_read(path))
     except ValueError as error:
-        raise CorruptFile(f"{path} is not JSON: {error}") from error
+        raise CorruptFile(f"{path} is not JSON: {error}", hint=_ELSEWHERE) from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise CorruptFile(f"{path} does not describe a skilldistill policy")
+        raise CorruptFile(f"{path} does not describe a skilldistill policy", hint=_ELSEWHERE)
     version = card.get("format_version")
     if version != FORMAT_VERSION:
         raise CorruptFile(
@@ -194,9 +208,13 @@ def _read_card(path: Path) -> dict[str, Any]:
     }
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):
-            raise CorruptFile(f"{path}: {key!r} is missing or not a {kind.__name__}")
+            raise CorruptFile(
+                f"{path}: {key!r} is missing or not a {kind.__name__}", hint=_ELSEWHERE
+            )
     if not 2 <= card["hidden_dim"] <= 2**14:
-        raise CorruptFile(f"{path}: hidden_dim {card['hidden_dim']} is out of range")
+        raise CorruptFile(
+            f"{path}: hidden_dim {card['hidden_dim']} is out of range", hint=_ELSEWHERE
+        )
     return card
 
 

@@ -124,7 +124,7 @@ def _interrupted(
 ) -> Interrupted:
     """The interruption, with what is kept of a command that makes several datasets."""
     if not kept:
-        message = f"stopped while collecting {left[0]}; nothing was written"
+        message = f"stopped while collecting {left[0]}; no dataset was written"
         hint = "the same command plays it again from its first episode"
         return Interrupted(message, signum=error.signum, hint=hint)
     # The last of several flags of one name counts, so that adding is enough.

@@ -176,6 +176,8 @@ class _Work:
             )
             loop.write_metrics(outcome.history, draft.path / loop.METRICS_FILE)
             pictures.draw(outcome.history, outcome.sums, self.domain, draft.path)
+            if status == "interrupted":
+                shutil.copyfile(folder / loop.STATE_FILE, draft.path / loop.STATE_FILE)
             if (folder / loop.TENSORBOARD_FOLDER).exists():
                 shutil.copytree(
                     folder / loop.TENSORBOARD_FOLDER, draft.path / loop.TENSORBOARD_FOLDER

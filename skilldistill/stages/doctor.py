@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -10,13 +11,14 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from skilldistill import __version__
 from skilldistill import domain as domains
-from skilldistill.errors import SkillDistillError
+from skilldistill.config import ExpertsLsConfig
+from skilldistill.errors import CorruptFile, SkillDistillError, VerificationFailed
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.workspace.store import Workspace
 
@@ -34,6 +36,8 @@ class Check:
     status: Status
     detail: str
     hint: str = ""
+    damaged: bool = False
+    """Whether the error is that a file is damaged, rather than that something is missing."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ class DoctorResult:
     checks: tuple[Check, ...]
     ok: bool
     """Whether no check is an error."""
+
+    def failure(self) -> SkillDistillError | None:
+        """The error that the first failed check amounts to, or None."""
+        for check in self.checks:
+            if check.status == "error":
+                kind = VerificationFailed if check.damaged else SkillDistillError
+                return kind(f"{check.name}: {check.detail}", hint=check.hint)
+        return None
 
 
 def doctor(
@@ -60,6 +72,7 @@ def doctor(
         workspace: the workspace to look at; None if there is none.
         progress, stop, command: as every stage takes them; not needed here.
     """
+    manifest = _workspace(workspace)  # first: what the result tells is not logged, too
     checks = [
         Check("skilldistill", "ok", f"{__version__}, in {Path(__file__).parents[1]}"),
         _python(),
@@ -68,7 +81,7 @@ def doctor(
         _accelerator(),
         *_domain(workspace),
         _disk(workspace),
-        _workspace(workspace),
+        manifest,
     ]
     return DoctorResult(tuple(checks), ok=all(check.status != "error" for check in checks))
 
@@ -113,7 +126,8 @@ def _attempt(name: str, work: Callable[[], str], hint: str) -> Check:
     try:
         return Check(name, "ok", work())
     except SkillDistillError as error:
-        return Check(name, "error", error.message, error.hint or hint)
+        damaged = isinstance(error, CorruptFile)
+        return Check(name, "error", error.message, error.hint or hint, damaged)
     except Exception as error:  # a broken library may raise anything
         lines = str(error).strip().splitlines() or [""]
         return Check(name, "error", f"{type(error).__name__}: {lines[0]}", hint)
@@ -137,7 +151,7 @@ def _accelerator() -> Check:
 
 def _domain(workspace: Workspace | None) -> Iterator[Check]:
     yield _attempt("domain", _play, "reinstall skilldistill")
-    yield _attempt("experts", lambda: _experts(workspace), "")
+    yield _experts(workspace)
 
 
 def _play() -> str:
@@ -153,12 +167,30 @@ def _play() -> str:
     return f"{domain.name} plays (ready after {time.perf_counter() - began:.1f} s)"
 
 
-def _experts(workspace: Workspace | None) -> str:
+def _experts(workspace: Workspace | None) -> Check:
     from skilldistill.stages import references
 
-    domain = domains.find()
-    found = references.find_experts(workspace, domain)
-    return ", ".join(f"{skill} {expert.ref}" for skill, expert in found.items())
+    def look() -> str:
+        found = references.find_experts(workspace, domains.find())
+        return ", ".join(f"{skill} {expert.ref}" for skill, expert in found.items())
+
+    check = _attempt("experts", look, "")
+    return replace(check, hint=check.hint or _way_out(workspace)) if check.damaged else check
+
+
+def _way_out(workspace: Workspace | None) -> str:
+    """What to do about a damaged expert that would be used."""
+    from skilldistill.stages.experts_ls import experts_ls
+
+    with contextlib.suppress(SkillDistillError):  # the manifest is what is damaged
+        listed = experts_ls(workspace, ExpertsLsConfig()).experts
+        broken = [entry.ref for entry in listed if entry.used and entry.status == "damaged"]
+        if broken:
+            return (
+                f"`skilldistill show {broken[0]}` tells how to make it again; "
+                f"`skilldistill rm --force {broken[0]}` goes back to the one before"
+            )
+    return "reinstall skilldistill"
 
 
 def _disk(workspace: Workspace | None) -> Check:
@@ -175,11 +207,14 @@ def _disk(workspace: Workspace | None) -> Check:
 def _workspace(workspace: Workspace | None) -> Check:
     if workspace is None:
         return Check("workspace", "ok", "none yet; the first command that writes makes it")
-    if workspace.notice:
+    notices: list[str] = []
+
+    def look() -> str:
+        notices.append(workspace.notice)
+        return f"{workspace.root}: {notices[0] or f'{len(workspace.artefacts())} artefacts'}"
+
+    check = _attempt("workspace", look, "`skilldistill verify` says what is damaged")
+    if any(notices):
         hint = f"`skilldistill init {workspace.root}` repairs the manifest"
-        return Check("workspace", "warning", workspace.notice, hint)
-    return _attempt(
-        "workspace",
-        lambda: f"{workspace.root}: {len(workspace.artefacts())} artefacts",
-        "`skilldistill verify` says what is damaged",
-    )
+        return replace(check, status="warning", hint=hint)
+    return check

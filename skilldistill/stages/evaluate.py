@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 from skilldistill import domain as domains
 from skilldistill.config import EvaluateConfig
 from skilldistill.domain import Domain, Policy
-from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.evaluation import page, pictures, report
 from skilldistill.evaluation.report import EvaluationReport, PolicyEntry
 from skilldistill.evaluation.rollout import Rollout, play
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages import references
 from skilldistill.stages.references import COMPOSITE, RANDOM, ResolvedPolicy
+from skilldistill.workspace.files import disk
 from skilldistill.workspace.store import Workspace
 
 DEFAULT_POLICIES = ("distilled", "finetuned")
@@ -64,6 +65,7 @@ def evaluate(
         NotFound: a policy is not there; without arguments, no checkpoint is.
         ConfigurationError: no such task, a policy of another domain, or a drawing asked of a
             domain that cannot draw.
+        DiskProblem: the disk is full or fails; nothing was published.
         Interrupted: asked to stop; nothing was published.
     """
     command = command or "skilldistill evaluate (python)"
@@ -88,7 +90,14 @@ def evaluate(
             f"none of the policies can play {', '.join(tasks)}",
             hint="an expert plays its own skill's task",
         )
-    rollouts = _play_all(domain, players, opponent, config, progress, stop)
+    try:
+        rollouts = _play_all(domain, players, opponent, config, progress, stop)
+    except Interrupted as error:
+        raise Interrupted(
+            f"{error.message}; nothing was written",
+            signum=error.signum,
+            hint="the same command begins again; fewer --episodes take less time",
+        ) from error
     given = [found.label for found in policies if found.ref not in (RANDOM, COMPOSITE)]
     found_out = report.assemble(
         domain,
@@ -133,11 +142,20 @@ def write(
     command: str,
     drawings: Mapping[str, Path],
 ) -> None:
-    """Write a report's files into a folder."""
-    (folder / "report.json").write_text(content.to_json(), encoding="utf-8")
-    (folder / "episodes.csv").write_text(report.episodes_csv(rollouts), encoding="utf-8")
-    text = page.render(content, command=command, drawings=drawings)
-    (folder / "report.html").write_text(text, encoding="utf-8")
+    """Write a report's files into a folder.
+
+    Raises:
+        DiskProblem: one of the texts could not be written; names it.
+        OSError: a picture could not be written.
+    """
+    texts = {
+        "report.json": content.to_json(),
+        "episodes.csv": report.episodes_csv(rollouts),
+        "report.html": page.render(content, command=command, drawings=drawings),
+    }
+    for name, text in texts.items():
+        with disk(folder / name):  # a write that fails does not say to which file
+            (folder / name).write_text(text, encoding="utf-8")
     pictures.draw(content, folder)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from skilldistill.domain import Domain
 from skilldistill.errors import SkillDistillError
 from skilldistill.experts.network import CARD_FILE, Expert
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
 
@@ -25,16 +26,17 @@ class ListedExpert:
     id: str | None
     """In the workspace; None for shipped ones."""
     used: bool
-    """True for the one that ``collect`` and ``composite`` take for the skill."""
+    """True for the one that ``collect`` and ``composite`` take for the skill. Where that one is
+    damaged they fail, rather than pass it over in silence."""
     status: str
-    """``complete``, ``interrupted``, ``shipped``, or ``damaged``."""
+    """``complete``, ``interrupted``, ``shipped``, or ``damaged`` (published complete)."""
     layers: tuple[int, ...]
     head: str
     sha256: str
     source: str
     """Where it came from: ``train``, a file, ``shipped:SKILL``."""
     problem: str = ""
-    """Why a damaged one cannot be read."""
+    """Why it cannot be read, and what to do about one that is used; empty if it can."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,20 @@ def experts_ls(
     used: set[str] = set()
     listed = []
     for entry in found:
-        usable = entry.status in ("complete", "shipped") and entry.skill not in used
-        if usable:
+        taken = entry.status != "interrupted" and entry.skill not in used
+        if taken:
             used.add(entry.skill)
-        listed.append(ListedExpert(**{**vars(entry), "used": usable}))
+        listed.append(_marked(entry) if taken else entry)
     return ExpertsLsResult(
         workspace=str(workspace.root) if workspace else "", experts=tuple(listed)
     )
+
+
+def _marked(entry: ListedExpert) -> ListedExpert:
+    """The entry as the one that its skill uses."""
+    advice = f"; `skilldistill rm --force {entry.ref}` goes back to the one before"
+    problem = entry.problem and entry.problem + advice
+    return replace(entry, used=True, problem=problem)
 
 
 def _of_workspace(workspace: Workspace, domain: Domain) -> list[ListedExpert]:
@@ -84,25 +93,28 @@ def _of_workspace(workspace: Workspace, domain: Domain) -> list[ListedExpert]:
         try:
             expert = Expert.load(workspace.path(artefact))
         except SkillDistillError as error:
-            skill = str(artefact.metrics.get("skill", ""))
-            listed.append(
-                ListedExpert(
-                    skill,
-                    artefact.ref,
-                    artefact.id,
-                    False,
-                    "damaged",
-                    (),
-                    "",
-                    "",
-                    source,
-                    error.message,
-                )
-            )
+            if artefact.config.get("domain", domain.name) == domain.name:
+                listed.append(_broken(artefact, source, error.message))
             continue
         if expert.domain == domain.name:
             listed.append(_entry(expert, artefact.ref, artefact.id, artefact.status, source))
     return listed
+
+
+def _broken(artefact: Artefact, source: str, problem: str) -> ListedExpert:
+    """An expert of which only the manifest can tell."""
+    return ListedExpert(
+        skill=str(artefact.metrics.get("skill") or artefact.config.get("skill") or ""),
+        ref=artefact.ref,
+        id=artefact.id,
+        used=False,
+        status="damaged" if artefact.status == "complete" else artefact.status,
+        layers=(),
+        head="",
+        sha256="",
+        source=source,
+        problem=problem,
+    )
 
 
 def _shipped(domain: Domain) -> list[ListedExpert]:

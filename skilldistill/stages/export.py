@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from skilldistill import __version__
 from skilldistill.config import ExportConfig
@@ -87,15 +87,20 @@ def export(
         for entry, target in targets.items():
             source = workspace.locate(entry.path)
             with disk(source):
-                if not source.is_file():
-                    raise CorruptFile(
-                        f"{source} is missing", hint="`skilldistill verify` lists what is damaged"
+                there_is_one = source.is_file()
+            if not there_is_one:
+                raise CorruptFile(
+                    f"{source} is missing", hint="`skilldistill verify` lists what is damaged"
+                )
+            for block in _copy(source, target, entry):
+                if signum := stop():
+                    raise Interrupted(
+                        f"the export to {output} was stopped",
+                        signum=signum,
+                        hint="the same command with --force does all of it",
                     )
-                for block in _copy(source, target, entry):
-                    if signum := stop():
-                        raise Interrupted(f"the export to {output} was stopped", signum=signum)
-                    done += block
-                    progress(Progress("export", done, artefact.bytes, "byte"))
+                done += block
+                progress(Progress("export", done, artefact.bytes, "byte"))
         with disk(provenance):
             _write(provenance, _provenance(workspace, artefact, targets, provenance.parent))
     return ExportResult(
@@ -133,27 +138,43 @@ def _targets(
 
 
 def _copy(source: Path, target: Path, entry: FileEntry) -> Iterator[int]:
-    """Copy a file aside, check it, move it into place; give the size of each block on the way."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Copy a file aside, check it, move it into place; give the size of each block on the way.
+
+    Raises:
+        CorruptFile: the source has another content than the entry says.
+        DiskProblem: one of the two could not be read or written; names which.
+    """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     sha256 = hashlib.sha256()
-    try:
-        with source.open("rb") as reading, temporary.open("xb") as writing:
-            while block := reading.read(_BLOCK):
-                sha256.update(block)
-                writing.write(block)
-                yield len(block)
-            writing.flush()
-            os.fsync(writing.fileno())
-        if sha256.hexdigest() != entry.sha256:
-            raise CorruptFile(
-                f"{source} has another content than was published",
-                hint="`skilldistill verify` lists what is damaged",
-            )
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(target.parent)
+    with disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _opened(source) as reading, temporary.open("xb") as writing:
+                while block := _read(reading, source):
+                    sha256.update(block)
+                    writing.write(block)
+                    yield len(block)
+                writing.flush()
+                os.fsync(writing.fileno())
+            if sha256.hexdigest() != entry.sha256:
+                raise CorruptFile(
+                    f"{source} has another content than was published",
+                    hint="`skilldistill verify` lists what is damaged",
+                )
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(target.parent)
+
+
+def _opened(source: Path) -> BinaryIO:
+    with disk(source):
+        return source.open("rb")
+
+
+def _read(reading: BinaryIO, source: Path) -> bytes:
+    with disk(source):
+        return reading.read(_BLOCK)
 
 
 def _provenance(

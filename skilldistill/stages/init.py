@@ -45,10 +45,16 @@ def init(
         CorruptFile: the directory's ``manifest.json`` is another program's, or cannot be repaired.
         DiskProblem: the directory cannot be written.
     """
-    path = workspace.root if isinstance(workspace, Workspace) else workspace
-    path = path or (config.path if config else "") or Path.cwd() / DEFAULT_FOLDER
+    path = place_of(workspace, config)
     try:
         found = Workspace.open(path)
     except NotFound:
         return InitResult(str(Workspace.create(path).root), created=True, repaired="")
     return InitResult(str(found.root), created=False, repaired=found.repair())
+
+
+def place_of(workspace: Workspace | str | Path | None, config: InitConfig | None) -> Path:
+    """The directory that `init` makes a workspace of; arguments as :func:`init` takes them."""
+    path = workspace.root if isinstance(workspace, Workspace) else workspace
+    path = path or (config.path if config else "") or Path.cwd() / DEFAULT_FOLDER
+    return Path(path).expanduser().absolute()

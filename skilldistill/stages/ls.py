@@ -69,11 +69,22 @@ def ls(
         CorruptFile: the manifest cannot be read.
     """
     config = config or LsConfig()
+    notice = notice_of(workspace)  # first: what the result tells is not logged, too
     known = workspace.artefacts()
     chosen = workspace.artefacts(config.kind or None, config.name or None)
     if config.latest:
         chosen = list({(a.kind, a.name): a for a in chosen}.values())
-    return LsResult(str(workspace.root), listings(chosen, known), workspace.notice)
+    return LsResult(str(workspace.root), listings(chosen, known), notice)
+
+
+def notice_of(workspace: Workspace) -> str:
+    """What is wrong with the manifest, and what repairs it; empty if nothing is.
+
+    Raises:
+        CorruptFile: the manifest cannot be read.
+    """
+    notice = workspace.notice
+    return notice and f"{notice}; `skilldistill init {workspace.root}` repairs this"
 
 
 def listings(chosen: Iterable[Artefact], known: Iterable[Artefact]) -> tuple[Listing, ...]:

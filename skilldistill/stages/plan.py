@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,14 +16,18 @@ from skilldistill.config import (
     EvaluateConfig,
     ExpertsAddConfig,
     FinetuneConfig,
+    InitConfig,
     MergeConfig,
     RunConfig,
     TrainConfig,
 )
+from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
 from skilldistill.stages import references
-from skilldistill.workspace.manifest import check_name
-from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace
+from skilldistill.stages.init import place_of
+from skilldistill.stages.references import ResolvedExpert
+from skilldistill.workspace.manifest import FILENAME, check_name
+from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace, check_root
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,51 @@ def plan(
         workspace=str(root),
         creates_workspace=workspace is None,
         inputs=tuple(inputs),
-        outputs=tuple(_next(workspace, kind, name) for kind, name in outputs),
-        config=asdict(config),
+        outputs=_numbered(workspace, outputs),
+        config=_effective(config),
     )
+
+
+def plan_init(workspace: str | Path | None = None, config: InitConfig | None = None) -> PlanResult:
+    """What `init` would do; arguments and errors are those of :func:`stages.init`."""
+    config = config or InitConfig()
+    path = place_of(workspace, config)
+    try:
+        found: Workspace | None = Workspace.open(path)
+    except NotFound:
+        check_root(path)
+        found = None
+    outputs = [PlanEntry(FILENAME)]
+    if found is not None:
+        outputs = [PlanEntry(FILENAME, f"repaired: {found.notice}")] if found.notice else []
+    return PlanResult("init", str(path), found is None, (), tuple(outputs), asdict(config))
+
+
+def _effective(config: Any) -> Mapping[str, Any]:
+    """The settings in force; for a run, those of each of its steps, too."""
+    if not isinstance(config, RunConfig):
+        return asdict(config)
+    from skilldistill.stages.run import step_configs
+
+    steps = step_configs(config, domains.find(config.domain)).settings()
+    return {**asdict(config), "steps": steps}
 
 
 _Plan = tuple[Iterable[PlanEntry], Iterable[tuple[str, str]]]
 """What would be read, and (kind, name) of what would be written."""
 
 
-def _next(workspace: Workspace | None, kind: str, name: str) -> PlanEntry:
-    known = workspace.manifest().versions if workspace else {}
-    return PlanEntry(f"{kind}:{check_name(name)}@{known.get(f'{kind}:{name}', 0) + 1}")
+def _numbered(
+    workspace: Workspace | None, outputs: Iterable[tuple[str, str]]
+) -> tuple[PlanEntry, ...]:
+    """The references that outputs of these kinds and names will get, in their order."""
+    versions = Counter(workspace.manifest().versions if workspace else {})
+    entries = []
+    for kind, name in outputs:
+        key = f"{kind}:{check_name(name)}"
+        versions[key] += 1
+        entries.append(PlanEntry(f"{key}@{versions[key]}"))
+    return tuple(entries)
 
 
 def _train(config: TrainConfig, workspace: Workspace | None) -> _Plan:
@@ -110,10 +148,12 @@ def _collect(config: CollectConfig, workspace: Workspace | None) -> _Plan:
     tasks = tasks_of(domain, config)
     skills = domain.skill_names if domain.combined in tasks else tasks
     overrides = {config.skill: config.expert} if config.expert else {}
-    return (
-        _experts(workspace, config, skills, overrides),
-        [("dataset", dataset_name(domain, task, config)) for task in tasks],
-    )
+    experts = references.find_experts(workspace, domain, overrides, skills=skills)
+    outputs = [
+        *_recorded(workspace, domain, experts),
+        *(("dataset", dataset_name(domain, task, config)) for task in tasks),
+    ]
+    return _entries(experts), outputs
 
 
 def _merge(config: MergeConfig, workspace: Workspace | None) -> _Plan:
@@ -127,8 +167,18 @@ def _merge(config: MergeConfig, workspace: Workspace | None) -> _Plan:
 def _distill(config: DistillConfig, workspace: Workspace | None) -> _Plan:
     inputs = [_file_or_artefact(workspace, config.dataset, "dataset")]
     if config.rounds:
-        inputs += _experts(workspace, config, domains.find(config.domain).skill_names, {})
-    return inputs, [("checkpoint", config.name)]
+        inputs += _entries(references.find_experts(workspace, domains.find(config.domain)))
+    return inputs, _taught(config)
+
+
+def _taught(config: DistillConfig) -> list[tuple[str, str]]:
+    """What distilling publishes: the dataset of each round, then the student."""
+    outputs = [("checkpoint", config.name)]
+    if config.rounds:
+        from skilldistill.stages.distill import rounds_name  # loads torch
+
+        outputs = [("dataset", rounds_name(config))] * config.rounds + outputs
+    return outputs
 
 
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
@@ -148,26 +198,34 @@ def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:
 
 
 def _run(config: RunConfig, workspace: Workspace | None) -> _Plan:
+    from skilldistill.stages.run import dataset_of, step_configs
+
     domain = domains.find(config.domain)
+    steps = step_configs(config, domain)
+    experts = references.find_experts(workspace, domain)
     outputs = [
-        *(("dataset", skill) for skill in domain.skill_names),
-        ("dataset", MergeConfig().name),
-        ("checkpoint", DistillConfig().name),
-        ("checkpoint", FinetuneConfig().name),
-        ("report", EvaluateConfig().name),
+        *_recorded(workspace, domain, experts),
+        *(("dataset", dataset_of(steps.collect, skill)) for skill in domain.skill_names),
+        ("dataset", steps.merge.name),
+        *_taught(steps.distill),
+        ("checkpoint", steps.finetune.name),
+        ("report", steps.evaluate.name),
     ]
-    return _experts(workspace, config, domain.skill_names, {}), outputs
+    return _entries(experts), outputs
 
 
-def _experts(
-    workspace: Workspace | None,
-    config: BaseConfig,
-    skills: Iterable[str],
-    overrides: Mapping[str, str],
-) -> list[PlanEntry]:
-    domain = domains.find(config.domain)
-    found = references.find_experts(workspace, domain, overrides, skills=skills)
-    return [PlanEntry(expert.ref, f"expert for {skill}") for skill, expert in found.items()]
+def _entries(experts: Mapping[str, ResolvedExpert]) -> list[PlanEntry]:
+    return [PlanEntry(expert.ref, f"expert for {skill}") for skill, expert in experts.items()]
+
+
+def _recorded(
+    workspace: Workspace | None, domain: Domain, experts: Mapping[str, ResolvedExpert]
+) -> list[tuple[str, str]]:
+    """The experts that collecting copies into the workspace first."""
+    from skilldistill.stages.collect import name_to_record
+
+    names = [name_to_record(workspace, found, domain) for found in experts.values()]
+    return [("expert", name) for name in names if name]
 
 
 def _file_or_artefact(workspace: Workspace | None, ref: str, kind: str) -> PlanEntry:

@@ -1,5 +1,8 @@
 """``skilldistill run``: collect, merge, distil, fine-tune, evaluate, and say what came of it.
 
+How much work a step does comes from the preset, except for what the caller's settings say of that
+step. What ties the steps together is the run's own: which skills, which dataset, which checkpoint.
+
 A step whose artefact is there already is not done again. It is there if the workspace holds a
 complete artefact of the step's name that records the same settings and was made from the same
 parents; since every step names its parents, a change early on is felt by all that follow. Where
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 from skilldistill import domain as domains
@@ -32,6 +35,8 @@ from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
 QUESTION = "Fine-tune the distilled policy with {timesteps:,} steps of PPO?"
+
+_C = TypeVar("_C", bound=BaseConfig)
 
 _NO_MATTER = frozenset({"device", "tensorboard", "resume"})
 """Settings that do not change what a step makes."""
@@ -64,6 +69,82 @@ PRESETS: Mapping[str, Preset] = {
         evaluation_episodes=512,
     ),
 }
+
+_OWN: Mapping[str, frozenset[str]] = {
+    "collect": frozenset({"skill", "expert"}),
+    "merge": frozenset({"datasets"}),
+    "distill": frozenset({"dataset", "resume"}),
+    "finetune": frozenset({"start", "resume"}),
+    "evaluate": frozenset({"policies"}),
+}
+"""By step, what a run decides itself, whatever the settings of the step say."""
+_STEPS = tuple(_OWN)
+_GOES_ON = "the same command goes on from here"
+"""What to do after an interruption."""
+
+
+@dataclass(frozen=True)
+class StepConfigs:
+    """What each step of a run is given, but for what earlier steps make."""
+
+    collect: CollectConfig
+    merge: MergeConfig
+    distill: DistillConfig
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """By step, without what the run decides itself."""
+        return {
+            step: {key: value for key, value in values.items() if key not in _OWN[step]}
+            for step, values in asdict(self).items()
+        }
+
+
+def step_configs(config: RunConfig, domain: Domain) -> StepConfigs:
+    """The settings of every step: the caller's, else the preset's, else the defaults.
+
+    Raises:
+        ConfigurationError: no such preset, step or setting, or a step of another domain.
+    """
+    if config.preset not in PRESETS:
+        raise ConfigurationError(
+            f"no preset {config.preset!r}", hint=f"choose from {', '.join(PRESETS)}"
+        )
+    if unknown := sorted(config.steps.keys() - _OWN.keys()):
+        raise ConfigurationError(f"no step {unknown[0]!r}", hint=f"steps are {', '.join(_OWN)}")
+    preset = PRESETS[config.preset]
+    distill = dict(preset.distill)
+    if "batch_size" in config.steps.get("distill", {}):
+        distill.pop("large_batch", None)  # the two exclude each other
+    first = domain.opponents[0] if domain.opponents else ""
+    return StepConfigs(
+        collect=_configured(CollectConfig, "collect", config, {"episodes": preset.episodes}),
+        merge=_configured(MergeConfig, "merge", config, {}),
+        distill=_configured(DistillConfig, "distill", config, distill),
+        finetune=_configured(
+            FinetuneConfig, "finetune", config, {"opponent": first, **preset.finetune}
+        ),
+        evaluate=_configured(
+            EvaluateConfig, "evaluate", config, {"episodes": preset.evaluation_episodes}
+        ),
+    )
+
+
+def _configured(kind: type[_C], step: str, config: RunConfig, preset: Mapping[str, Any]) -> _C:
+    given = {k: v for k, v in config.steps.get(step, {}).items() if k not in _OWN[step]}
+    known = {field.name for field in fields(kind)}
+    if unknown := sorted(given.keys() - known):
+        raise ConfigurationError(
+            f"{step} has no setting {unknown[0]!r}",
+            hint=f"settings are {', '.join(sorted(known - _OWN[step]))}",
+        )
+    if given.get("domain", config.domain) != config.domain:
+        raise ConfigurationError(
+            f"{step} is set to domain {given['domain']!r}, but the run's is {config.domain!r}",
+            hint="all steps of a run have one domain: set it for all commands, or with --domain",
+        )
+    return kind(**{"seed": config.seed, "domain": config.domain, **preset, **given})
 
 
 @dataclass(frozen=True)
@@ -134,20 +215,16 @@ def run(
 
     Args:
         workspace: where everything is kept.
-        config: which preset.
+        config: which preset, and what goes before it.
         progress: told before each step, and by the steps themselves.
         stop: asked by the steps, and between them.
         command: recorded with every artefact.
         confirm: asked before the optional fine-tuning, unless ``config.yes``; None agrees.
 
     Raises:
-        ConfigurationError: no such preset.
+        ConfigurationError: no such preset, or settings of a step that cannot be used.
         Interrupted: asked to stop; the same call goes on from there.
     """
-    if config.preset not in PRESETS:
-        raise ConfigurationError(
-            f"no preset {config.preset!r}", hint=f"choose from {', '.join(PRESETS)}"
-        )
     pipeline = _Pipeline(
         workspace,
         domains.find(config.domain),
@@ -156,10 +233,7 @@ def run(
         stop=stop,
         command=command or "skilldistill run (python)",
     )
-    return pipeline.run(PRESETS[config.preset], confirm)
-
-
-_STEPS = ("collect", "merge", "distill", "finetune", "evaluate")
+    return pipeline.run(confirm)
 
 
 class _Pipeline:
@@ -178,21 +252,22 @@ class _Pipeline:
         self.workspace = workspace
         self.domain = domain
         self.config = config
+        self.configs = step_configs(config, domain)
         self.progress = progress
         self.stop = stop
         self.command = command
         self.steps: list[RunStep] = []
 
-    def run(self, preset: Preset, confirm: Callable[[str], bool] | None) -> RunResult:
+    def run(self, confirm: Callable[[str], bool] | None) -> RunResult:
         """Every step in order; each line's parents are the lines above it."""
-        datasets = [self._collect(skill, preset) for skill in self.domain.skill_names]
+        datasets = [self._collect(skill) for skill in self.domain.skill_names]
         combined = self._merge(datasets)
-        distilled = self._distill(combined, preset)
+        distilled = self._distill(combined)
         students = [distilled]
-        question = QUESTION.format(timesteps=preset.finetune["timesteps"])
+        question = QUESTION.format(timesteps=self.configs.finetune.timesteps)
         if self.config.yes or confirm is None or confirm(question):
-            students.append(self._finetune(distilled, preset))
-        report = self._evaluate(students, preset)
+            students.append(self._finetune(distilled))
+        report = self._evaluate(students)
         folder = self.workspace.path(report)
         self._tell("done", len(_STEPS))
         return RunResult(
@@ -203,8 +278,9 @@ class _Pipeline:
             report=EvaluationReport.from_json((folder / "report.json").read_bytes()),
         )
 
-    def _collect(self, skill: str, preset: Preset) -> Artefact:
-        config = self._configure(CollectConfig, skill=skill, episodes=preset.episodes)
+    def _collect(self, skill: str) -> Artefact:
+        name = dataset_of(self.configs.collect, skill)
+        config = replace(self.configs.collect, skill=skill, name=name if name != skill else "")
         expert = references.find_experts(self.workspace, self.domain, skills=[skill])[skill]
         # A shipped expert has no id before it is first used; then there is no dataset of it either.
         parents = [expert.artefact] if expert.artefact else None
@@ -214,10 +290,11 @@ class _Pipeline:
 
             return collect(self.workspace, config, **self._calls()).datasets[0].id
 
-        return self._step("collect", "dataset", skill, config, parents, work, free=("expert",))
+        return self._step("collect", "dataset", name, config, parents, work, free=("expert",))
 
     def _merge(self, datasets: Sequence[Artefact]) -> Artefact:
-        config = self._configure(MergeConfig, datasets=tuple(found.ref for found in datasets))
+        refs = tuple(found.ref for found in datasets)
+        config = replace(self.configs.merge, datasets=refs)
 
         def work() -> str:
             from skilldistill.stages.merge import merge
@@ -227,8 +304,8 @@ class _Pipeline:
         parents = [found.id for found in datasets]
         return self._step("merge", "dataset", config.name, config, parents, work)
 
-    def _distill(self, dataset: Artefact, preset: Preset) -> Artefact:
-        config = self._configure(DistillConfig, dataset=dataset.ref, **preset.distill)
+    def _distill(self, dataset: Artefact) -> Artefact:
+        config = replace(self.configs.distill, dataset=dataset.ref)
 
         def work() -> str:
             from skilldistill.stages.distill import distill
@@ -237,10 +314,8 @@ class _Pipeline:
 
         return self._step("distill", "checkpoint", config.name, config, [dataset.id], work)
 
-    def _finetune(self, distilled: Artefact, preset: Preset) -> Artefact:
-        first = self.domain.opponents[0] if self.domain.opponents else ""
-        settings = {"opponent": first, **preset.finetune}
-        config = self._configure(FinetuneConfig, start=distilled.ref, **settings)
+    def _finetune(self, distilled: Artefact) -> Artefact:
+        config = replace(self.configs.finetune, start=distilled.ref)
 
         def work() -> str:
             from skilldistill.stages.finetune import finetune
@@ -249,18 +324,19 @@ class _Pipeline:
 
         return self._step("finetune", "checkpoint", config.name, config, [distilled.id], work)
 
-    def _evaluate(self, students: Sequence[Artefact], preset: Preset) -> Artefact:
+    def _evaluate(self, students: Sequence[Artefact]) -> Artefact:
         refs = tuple(student.ref for student in students)
-        config = self._configure(EvaluateConfig, policies=refs, episodes=preset.evaluation_episodes)
-        experts = references.find_experts(self.workspace, self.domain)
-        parents = [expert.artefact for expert in experts.values() if expert.artefact]
+        config = replace(self.configs.evaluate, policies=refs)
+        parents = [student.id for student in students]
+        if config.baselines:  # the experts play as `composite`
+            experts = references.find_experts(self.workspace, self.domain)
+            parents += [expert.artefact for expert in experts.values() if expert.artefact]
 
         def work() -> str:
             from skilldistill.stages.evaluate import evaluate
 
             return evaluate(self.workspace, config, **self._calls()).id
 
-        parents += [student.id for student in students]
         return self._step("evaluate", "report", config.name, config, parents, work)
 
     def _step(
@@ -289,7 +365,7 @@ class _Pipeline:
             raise Interrupted(
                 f"stopped before {step}",
                 signum=signum,
-                hint="the same command goes on from here",
+                hint=_GOES_ON,
             )
         self._tell(step, _STEPS.index(step))
         began = time.perf_counter()
@@ -300,7 +376,10 @@ class _Pipeline:
             else already_made(self.workspace, kind, name, config, parents, ignored=ignored)
         )
         if found is None:
-            made = work()
+            try:
+                made = work()
+            except Interrupted as error:  # the step's own hint may name a flag that `run` lacks
+                raise Interrupted(error.message, signum=error.signum, hint=_GOES_ON) from error
             found = next(entry for entry in self.workspace.artefacts(kind) if entry.id == made)
             reused = False
         else:
@@ -321,9 +400,6 @@ class _Pipeline:
         fresh: str = stage(self.workspace, config, **self._calls()).id
         return fresh
 
-    def _configure(self, kind: type[_C], **settings: Any) -> _C:
-        return kind(seed=self.config.seed, domain=self.config.domain, **settings)
-
     def _calls(self) -> dict[str, Any]:
         return {"progress": self.progress, "stop": self.stop, "command": self.command}
 
@@ -331,7 +407,9 @@ class _Pipeline:
         self.progress(Progress("run", done, len(_STEPS), "step", {"step": step}))
 
 
-_C = TypeVar("_C", bound=BaseConfig)
+def dataset_of(config: CollectConfig, skill: str) -> str:
+    """What the dataset of a skill is called in a run, as `collect --skill all` would call it."""
+    return f"{config.name}-{skill}" if config.name else skill
 
 
 def already_made(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from skilldistill.config import ShowConfig
 from skilldistill.errors import CorruptFile
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.ls import Listing, listings
+from skilldistill.stages.ls import Listing, listings, notice_of
 from skilldistill.workspace.manifest import Artefact, FileEntry
 from skilldistill.workspace.store import Workspace
 
@@ -72,6 +72,7 @@ def show(
         ConfigurationError: the reference is none, or means two kinds.
         CorruptFile: the manifest cannot be read.
     """
+    notice = notice_of(workspace)  # first: what the result tells is not logged, too
     artefact = workspace.resolve(config.reference)
     known = workspace.artefacts()
     data, damage = None, ""
@@ -90,7 +91,7 @@ def show(
         children=tuple(child.ref for child in known if artefact.id in child.parents),
         data=data,
         damage=damage,
-        notice=workspace.notice,
+        notice=notice,
     )
 
 

@@ -75,8 +75,8 @@ def verify(
         artefacts = [workspace.resolve(reference) for reference in config.references]
         around = []
     else:
-        artefacts = workspace.artefacts()
         around = check_surroundings(workspace)
+        artefacts = workspace.artefacts()
     findings = [*around, *check_artefacts(workspace, artefacts, progress=progress, stop=stop)]
     result = VerifyResult(
         workspace=str(workspace.root),

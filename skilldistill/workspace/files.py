@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-DISK = (*NO_SPACE, errno.EIO, errno.EROFS)
+DISK = (*NO_SPACE, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def sync_directory(path: Path) -> None:
@@ -115,6 +115,11 @@ def disk_problem(error: OSError, path: Path) -> DiskProblem:
     if error.errno in NO_SPACE:
         return DiskProblem(
             f"the disk is full: {where}", hint="free space, for instance with `skilldistill gc`"
+        )
+    if error.errno == errno.EFBIG:
+        return DiskProblem(
+            f"{where} grew larger than a file may be here",
+            hint="raise the limit (`ulimit -f`), or work on another disk",
         )
     reason = error.strerror or str(error)
     return DiskProblem(f"{where}: {reason}", hint="check the disk and the permissions there")

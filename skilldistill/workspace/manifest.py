@@ -206,7 +206,8 @@ def load(root: Path) -> tuple[Manifest, str]:
     """Read a workspace's manifest, or the previous one where the current one is damaged.
 
     Returns:
-        The manifest, and a sentence on what was wrong with the current file (empty if nothing).
+        The manifest, and a sentence on what was wrong with the current file (empty if nothing),
+        which names the file, but not the workspace.
 
     Raises:
         NewerFormat: a later skilldistill wrote it.
@@ -229,9 +230,13 @@ def load(root: Path) -> tuple[Manifest, str]:
         manifest = decode(previous.read_bytes(), str(previous))
     except (CorruptFile, FileNotFoundError) as error:
         raise CorruptFile(
-            f"{text}, and {PREVIOUS} cannot be used either",
-            hint=f"restore {current} from a backup; the artefacts themselves are untouched",
+            f"{text}, and {previous} cannot be used either",
+            hint=f"restore one of the two from a backup. Without one, move {root} aside and begin "
+            "anew: what lies in it is untouched and can be named by its path, as in "
+            "`skilldistill merge PATH/1.h5`",
         ) from (error if isinstance(problem, FileNotFoundError) else problem)
+    # Whoever tells of it names the workspace, too.
+    text = text.replace(str(current), FILENAME)
     return manifest, f"{text}; using {PREVIOUS}, generation {manifest.generation}"
 
 
@@ -266,7 +271,10 @@ def looks_like_workspace(directory: Path) -> bool:
         with contextlib.suppress(OSError), (directory / name).open("rb") as file:
             if FORMAT.encode() in file.read(4096):
                 return True
-    return False
+    # Both copies may be damaged beyond recognition; what only we put beside a manifest is not.
+    signs = (directory / name for name in (PREVIOUS, LOCK_FILE, DAMAGED))
+    there = (directory / FILENAME).exists() or (directory / PREVIOUS).exists()
+    return there and any(sign.exists() for sign in signs)
 
 
 def _copy_over(source: Path, target: Path) -> None:

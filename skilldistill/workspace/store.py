@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from skilldistill.errors import (
     ConfigurationError,
@@ -45,9 +44,6 @@ from skilldistill.workspace.manifest import (
 )
 from skilldistill.workspace.references import parse_reference, pick
 
-if TYPE_CHECKING:
-    pass
-
 ENVIRONMENT = "SKILLDISTILL_WORKSPACE"
 DEFAULT_FOLDER = "workspace"
 
@@ -57,6 +53,8 @@ class Workspace:
 
     lock_timeout: float = 10.0
     """Seconds to wait for another process's commit."""
+    commit_timeout: float = 60.0
+    """The same for a commit of finished work, which would be lost with it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -78,6 +76,7 @@ class Workspace:
         Raises:
             NotFound: there is none.
             CorruptFile: the directory's ``manifest.json`` belongs to another program.
+            ConfigurationError: ``path`` is an empty text.
         """
         root = _given(path)
         if root is None:
@@ -109,13 +108,12 @@ class Workspace:
         """Make a workspace of a directory, which may exist. One that is there already stays.
 
         Raises:
-            ConfigurationError: ``path`` is a file.
+            ConfigurationError: ``path`` is a file, or an empty text.
             CorruptFile: the directory's ``manifest.json`` belongs to another program.
             DiskProblem: it cannot be written.
         """
-        root = Path(path).expanduser().absolute()
-        if root.exists() and not root.is_dir():
-            raise ConfigurationError(f"{root} is a file, not a directory")
+        root = _absolute(path)
+        check_root(root)
         workspace = cls(root)
         with disk(root):
             root.mkdir(parents=True, exist_ok=True)
@@ -129,10 +127,13 @@ class Workspace:
         """Put a damaged manifest aside and go on from the previous one.
 
         Returns:
-            What was wrong; empty if nothing was.
+            What was wrong, for the caller to tell: it is not logged. Empty if nothing was.
+
+        Raises:
+            CorruptFile: neither copy can be used, or a later skilldistill wrote it.
         """
         with disk(self.root), self._lock():
-            manifest, problem = self._load()
+            manifest, problem = self._read()
             if problem:
                 self._save(manifest, problem)
         return problem
@@ -150,8 +151,17 @@ class Workspace:
 
     @property
     def notice(self) -> str:
-        """What is wrong with the manifest, in a sentence; empty if nothing is."""
-        return self._load()[1]
+        """What is wrong with the manifest, in a sentence; empty if nothing is.
+
+        Whoever asks tells the user: from then on it is not logged.
+
+        Raises:
+            CorruptFile: neither copy can be used, or a later skilldistill wrote it.
+            NotFound: the workspace has gone.
+        """
+        with disk(self.root):
+            self._noticed = self._read()[1]
+        return self._noticed
 
     def artefacts(self, kind: str | None = None, name: str | None = None) -> list[Artefact]:
         """The artefacts of a kind and a name, or all, in order of creation.
@@ -342,15 +352,13 @@ class Workspace:
         _check_kind(kind)
         return self.locate(f"{KIND_FOLDERS[kind]}/{manifests.check_name(name)}")
 
-    def _lock(self) -> contextlib.AbstractContextManager[object]:
-        return acquire(self.root / manifests.LOCK_FILE, self.lock_timeout)
+    def _lock(self, timeout: float | None = None) -> contextlib.AbstractContextManager[object]:
+        wait = self.lock_timeout if timeout is None else timeout
+        return acquire(self.root / manifests.LOCK_FILE, wait)
 
     def _load(self) -> tuple[Manifest, str]:
         with disk(self.root):
-            try:
-                manifest, problem = manifests.load(self.root)
-            except FileNotFoundError:
-                raise NotFound(f"{self.root} holds no workspace any more") from None
+            manifest, problem = self._read()
         if problem and problem != self._noticed:
             import logging  # not needed, nor paid for, on ordinary days
 
@@ -358,6 +366,15 @@ class Workspace:
             logger.warning("%s; `skilldistill init %s` repairs this", problem, self.root)
         self._noticed = problem
         return manifest, problem
+
+    def _read(self) -> tuple[Manifest, str]:
+        try:
+            return manifests.load(self.root)
+        except FileNotFoundError:
+            raise NotFound(
+                f"{self.root} holds no workspace any more",
+                hint=f"restore it, or make a new one with `skilldistill init {self.root}`",
+            ) from None
 
     def _save(self, manifest: Manifest, problem: str) -> None:
         # The damaged manifest probably had the next generation: go past it.
@@ -376,7 +393,7 @@ class Workspace:
 
     def _publish(self, draft: Draft, artefact: Artefact) -> Artefact:
         """Rename a checked draft to the next free version and record it."""
-        with disk(draft.path), self._lock():
+        with disk(draft.path), self._lock(self.commit_timeout):
             manifest, problem = self._load()
             key = f"{draft.kind}:{draft.name}"
             taken = [a.version for a in manifest.artefacts if f"{a.kind}:{a.name}" == key]
@@ -414,6 +431,18 @@ class Workspace:
         return artefact
 
 
+def check_root(root: Path) -> None:
+    """Hold that a workspace may be made of a path.
+
+    Raises:
+        ConfigurationError: it is a file.
+    """
+    if root.exists() and not root.is_dir():
+        raise ConfigurationError(
+            f"{root} is a file, not a directory", hint="name another place for the workspace"
+        )
+
+
 def check_unused(gone: Iterable[Artefact], known: Iterable[Artefact]) -> None:
     """Hold that nothing which stays was made from what goes.
 
@@ -439,8 +468,16 @@ def _check_kind(kind: str) -> None:
 
 
 def _given(path: str | Path | None) -> Path | None:
-    text = path if path is not None else os.environ.get(ENVIRONMENT) or None
-    return None if text is None else Path(text).expanduser().absolute()
+    given = path if path is not None else os.environ.get(ENVIRONMENT) or None
+    return None if given is None else _absolute(given)
+
+
+def _absolute(path: str | Path) -> Path:
+    if path == "":  # an unset variable of a script, which hardly means the current directory
+        raise ConfigurationError(
+            "an empty path names no workspace", hint="write `.` for the current directory"
+        )
+    return Path(path).expanduser().absolute()
 
 
 def _has_manifest(root: Path) -> bool:

@@ -87,7 +87,11 @@ def check_artefacts(
     for artefact in artefacts:
         for entry in artefact.files:
             if signum := stop():
-                raise Interrupted("verification was stopped", signum=signum)
+                raise Interrupted(
+                    "verification was stopped",
+                    signum=signum,
+                    hint="name artefacts to verify only those",
+                )
             problem, detail = _check_file(workspace, entry)
             if detail:
                 findings.append(Finding(problem, entry.path, detail, artefact.ref))
@@ -100,8 +104,9 @@ def check_artefacts(
 def check_surroundings(workspace: Workspace) -> list[Finding]:
     """Find damage to the manifest, leftovers, partial work, and files that nobody published."""
     findings = []
-    if workspace.notice:
-        findings.append(Finding("manifest", manifests.FILENAME, workspace.notice))
+    if notice := workspace.notice:
+        detail = notice.removeprefix(manifests.FILENAME).lstrip(": ")  # the path stands before it
+        findings.append(Finding("manifest", manifests.FILENAME, detail))
     if (workspace.root / manifests.DAMAGED).exists():
         detail = "a damaged manifest was put aside; delete it when nothing is missed"
         findings.append(Finding("leftover", manifests.DAMAGED, detail))
@@ -126,11 +131,12 @@ def plan_garbage(workspace: Workspace, *, days: float = 30.0) -> list[Removal]:
     Raises:
         CorruptFile: the manifest is damaged, so that nothing may be called a leftover.
     """
-    manifest = workspace.manifest()
-    if workspace.notice:
+    if notice := workspace.notice:
         raise CorruptFile(
-            workspace.notice, hint=f"repair it with `skilldistill init {workspace.root}`"
+            f"{workspace.root}: {notice}",
+            hint=f"repair it with `skilldistill init {workspace.root}`",
         )
+    manifest = workspace.manifest()
     damaged = workspace.root / manifests.DAMAGED
     if damaged.exists():
         raise CorruptFile(

@@ -146,6 +146,58 @@ def test_a_wrong_word_is_a_usage_error(words: list[str], says: str, invoke: Invo
     assert ended.out == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "says", "path"),
+    [
+        ("collect --bogus --json", "No such option: --bogus", "skilldistill collect"),
+        ("collect -n abc --json", "'abc'", "skilldistill collect"),
+        ("--json collect -n abc", "'abc'", "skilldistill collect"),
+        ("bogus --json", "'bogus'", "skilldistill"),
+        ("--json", "Missing command.", "skilldistill"),
+        ("show --json", "Missing argument", "skilldistill show"),
+        ("experts add --json", "Missing argument", "skilldistill experts add"),
+        ("--json experts", "Missing command.", "skilldistill experts"),
+        ("experts --json", "--json", "skilldistill experts"),
+        ("experts bogus --json", "'bogus'", "skilldistill experts"),
+        ("config show a b --json", "unexpected extra argument", "skilldistill config show"),
+    ],
+)
+def test_a_usage_error_is_one_document_where_json_is_asked_for(
+    line: str, says: str, path: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    printed = capfd.readouterr()
+    document = json.loads(printed.out)
+    assert document["schema"] == "skilldistill.error/1"
+    assert (document["kind"], document["exit_code"]) == ("UsageError", 2)
+    assert says in document["message"]
+    assert "\n" not in document["message"]
+    assert document["hint"] == f"`{path} --help` says what it takes"
+    assert printed.err.startswith(f"Usage: {path} ")  # for people, as without --json
+
+
+def test_a_usage_error_leaves_stdout_empty_where_no_json_is_asked_for(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["collect", "--bogus"], ["bogus"], ["show"], ["experts"]):
+        assert main(words) == 2
+        assert capfd.readouterr().out == ""
+
+
+def test_other_errors_are_one_document_still(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--json"]) == 4
+    assert json.loads(capfd.readouterr().out)["kind"] == "NotFound"
+    assert main(["--json", "--help"]) == 0
+    assert capfd.readouterr().out.startswith("Usage:")
+
+
+def test_an_empty_path_is_no_workspace(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for words in (["ls", "-w", ""], ["-w", "", "ls"], ["init", "--workspace="]):
+        assert main(words) == 2, words
+        assert "empty path" in capfd.readouterr().err
+    assert list(here.iterdir()) == []
+
+
 def test_main_returns_the_exit_code(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert main(["ls"]) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from skilldistill.cli import session as sessions
 from skilldistill.errors import SkillDistillError
 from skilldistill.workspace.store import Workspace
 from tests.cli.conftest import Ended, Invoke
-from tests.tiny_workspace import add_checkpoint, add_experts
+from tests.tiny_workspace import add_checkpoint, add_experts, steer
 
 TINY = ("--domain", "tiny")
 
@@ -176,6 +177,95 @@ def test_a_dry_run_resolves_everything_and_writes_nothing(
     assert f"write {outputs[0]}" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["steer", "none.zip"], 4),
+        (["steer", "broken.zip"], 3),
+        (["steer", "pipe.zip"], 3),
+        (["steer", "folder"], 3),
+        (["steer", "broken.zip", "--trust-pickle"], 3),
+        (["steer", "broken.zip", "--normaliser", "none.npz"], 4),
+        (["random", "broken.zip", "--skill", "steer"], 2),
+        (["nameless", "broken.zip"], 2),
+    ],
+    ids=lambda value: "" if isinstance(value, int) else " ".join(value),
+)
+def test_an_expert_that_is_refused_leaves_no_workspace(
+    words: list[str], code: int, here: Path, invoke: Invoke
+) -> None:
+    (here / "broken.zip").write_bytes(b"PK\x03\x04")
+    (here / "folder").mkdir()
+    os.mkfifo(here / "pipe.zip")
+    before = sorted(here.iterdir())
+    ended = invoke("experts", "add", *words, *TINY, "--json")
+    assert (ended.code, ended.document["exit_code"]) == (code, code)
+    assert sorted(here.iterdir()) == before
+
+
+def test_an_expert_that_is_taken_in_makes_the_workspace(here: Path, invoke: Invoke) -> None:
+    (here / "mine").mkdir()
+    steer().save(here / "mine")
+    made = ok(invoke("experts", "add", "steer", "mine", *TINY, "--json")).document
+    assert made["ref"] == "expert:steer@1"
+    assert Workspace.open(here / "workspace").resolve("expert:steer").id == made["id"]
+
+
+def test_a_run_takes_what_is_set_for_its_steps_before_its_preset(
+    workspace: Workspace, here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / ".skilldistill.toml").write_text(
+        "[collect]\nepisodes = 7\nseed = 2\n[distill]\nepochs = 3\nrounds = 1\nbatch_size = 64\n"
+        '[merge]\nname = "joined"\n'
+    )
+    monkeypatch.setenv("SKILLDISTILL_COLLECT_EPISODES", "8")
+    document = ok(invoke("run", *TINY, "--dry-run", "--json")).document
+    steps = document["config"]["steps"]
+    assert (steps["collect"]["episodes"], steps["collect"]["seed"]) == (8, 2)
+    assert (steps["distill"]["epochs"], steps["distill"]["large_batch"]) == (3, False)
+    assert steps["evaluate"]["episodes"] == 100  # nobody but the preset has a word on it
+    outputs = [entry["ref"] for entry in document["outputs"]]
+    assert {"dataset:joined@1", "dataset:distilled-rounds@1"} <= set(outputs)
+    assert "epochs" in ok(invoke("run", *TINY, "--dry-run")).out
+    flagged = ok(invoke("run", *TINY, "--seed", "5", "--dry-run", "--json")).document
+    assert {step["seed"] for step in flagged["config"]["steps"].values()} == {5}
+
+
+def test_the_stage_gets_what_is_set_for_the_steps(
+    workspace: Workspace, here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def run(space: Workspace, config: Any, **named: Any) -> Any:
+        given.append(config.steps)
+        raise SkillDistillError("enough")
+
+    monkeypatch.setitem(vars(stages), "run", run)
+    (here / ".skilldistill.toml").write_text("[finetune]\ntimesteps = 7\n")
+    invoke("run", "--yes")
+    assert given[0]["finetune"] == {"timesteps": 7}
+
+
+def test_init_can_be_tried_dry(here: Path, invoke: Invoke) -> None:
+    document = ok(invoke("init", "new", "--dry-run", "--json")).document
+    assert (document["command"], document["workspace"]) == ("init", str(here / "new"))
+    assert document["creates_workspace"] is True
+    assert str(here / "new") in ok(invoke("init", "new", "--dry-run")).out
+    assert not (here / "new").exists()
+    ok(invoke("init", "new"))
+    assert ok(invoke("init", "new", "--dry-run", "--json")).document["creates_workspace"] is False
+
+
+def test_what_exists_under_two_kinds_is_named_with_its_kind(
+    workspace: Workspace, invoke: Invoke
+) -> None:
+    ok(invoke("collect", *TINY, "--skill", "ring", "-n", "2", "-q"))
+    ended = invoke("rm", "ring@1")
+    assert ended.code == 2
+    assert "dataset:ring@1 or expert:ring@1" in ended.err
+    assert "removed dataset:ring@1" in ok(invoke("rm", "dataset:ring@1")).err
+
+
 def test_a_dry_run_in_an_empty_directory_leaves_it_empty(here: Path, invoke: Invoke) -> None:
     document = ok(invoke("train", "--skill", "ring", *TINY, "--dry-run", "--json")).document
     assert document["creates_workspace"] is True
@@ -284,6 +374,35 @@ def test_doctor_checks_the_machine(workspace: Workspace, invoke: Invoke) -> None
     assert checks["torch"]["status"] == "ok"
     assert checks["domain"]["status"] == "ok"
     assert "2 artefacts" in checks["workspace"]["detail"]
+
+
+def test_doctor_tells_a_damaged_expert_with_3(here: Path, invoke: Invoke) -> None:
+    ok(invoke("collect", "--skill", "aiming", "-n", "1", "-q"))
+    (here / "workspace" / "experts" / "aiming" / "1" / "expert.json").write_text("{}")
+    ended = invoke("doctor")
+    assert ended.code == 3
+    assert "expert.json" in ended.err
+    assert "`skilldistill rm --force expert:aiming@1`" in ended.err
+    marked = ok(invoke("experts", "ls")).out
+    assert re.search(r"^\* +aiming +expert:aiming@1 .*\(damaged\)", marked, re.MULTILINE)
+    ok(invoke("rm", "--force", "expert:aiming@1"))
+    assert invoke("doctor").code == 0
+
+
+def test_two_damaged_manifests_are_3_everywhere(workspace: Workspace, invoke: Invoke) -> None:
+    for name in ("manifest.json", "manifest.json.previous"):
+        (workspace.root / name).write_text("{")
+    for words in (["ls"], ["verify"], ["doctor"], ["init"], ["init", "--dry-run"], ["gc"]):
+        ended = invoke(*words)
+        assert ended.code == 3, words
+        assert "manifest.json.previous" in ended.err
+        assert "backup" in ended.err
+
+
+def test_a_damaged_manifest_is_told_once(workspace: Workspace, invoke: Invoke) -> None:
+    (workspace.root / "manifest.json").write_text("{")
+    ended = ok(invoke("ls"))
+    assert (ended.out + ended.err).count("is no JSON") == 1
 
 
 def test_experts_ls_marks_the_ones_in_use(workspace: Workspace, invoke: Invoke) -> None:

@@ -26,6 +26,8 @@ from skilldistill.cli import failures
         (KeyboardInterrupt(), 130),
         (OSError(errno.ENOSPC, "No space left on device", "/a/b"), 6),
         (OSError("Can't write data (errno = 28, error message = 'No space left')"), 6),
+        (OSError(errno.EFBIG, "File too large"), 6),
+        (OSError("Can't write data (errno = 27, error message = 'File too large')"), 6),
         (PermissionError(errno.EACCES, "Permission denied", "/a/b"), 6),
         (MemoryError(), 1),
         (ValueError("surprise"), 1),
@@ -51,6 +53,34 @@ def test_a_full_disk_names_the_file_and_what_frees_space() -> None:
     assert "no space left on the disk" in found.message
     assert "/data/x.h5" in found.message
     assert "skilldistill gc" in found.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EFBIG, "File too large", "/data/x.h5"),
+        OSError("Can't write data (errno = 27, error message = 'File too large')"),
+    ],
+)
+def test_a_file_beyond_the_limit_is_told_with_what_raises_the_limit(error: OSError) -> None:
+    found = failures.describe(error)
+    assert "grew larger than it may be" in found.message
+    assert (error.filename or "") in found.message
+    assert "ulimit -f" in found.hint
+
+
+def test_only_what_typer_says_of_a_command_line_is_a_usage_error() -> None:
+    import typer
+
+    found = failures.usage(typer.BadParameter("no number"))
+    assert found is not None
+    assert (found.kind, found.message, found.exit_code) == (
+        "UsageError",
+        "Invalid value: no number",
+        2,
+    )
+    for other in (None, typer.Exit(2), typer.Abort(), OSError(errno.EPIPE, "gone")):
+        assert failures.usage(other) is None
 
 
 def test_out_of_memory_says_what_to_lower() -> None:

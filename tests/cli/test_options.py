@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from skilldistill import domain as domains
 from skilldistill.cli.options import flags_from
 from skilldistill.cli.session import RootFlags, Session
 from skilldistill.config import BaseConfig, option
@@ -112,6 +114,22 @@ def test_every_setting_of_a_command_is_in_its_help(section: str, invoke: Invoke)
     for setting in settings_of(SECTIONS[section]):
         assert f"{setting.flag} " in text
         assert setting.help.split()[-1] in text
+
+
+@pytest.mark.parametrize(
+    ("command", "further"),
+    [("train", ()), ("collect", ("combined", "all")), ("evaluate", ("all",))],
+)
+def test_the_choices_of_the_built_in_domain_are_in_the_help(
+    command: str, further: tuple[str, ...], invoke: Invoke
+) -> None:
+    duel = domains.find("duel")
+    names = duel.skill_names if command != "evaluate" else tuple(t.name for t in duel.tasks)
+    flag = "--task" if command == "evaluate" else "--skill"
+    lines = " ".join(invoke(command, "--help").out.split())
+    text = lines[lines.index(f"{flag} ") :].partition(" --")[0]
+    for name in (*names, *further):
+        assert re.search(rf"\b{name}\b", text), name
 
 
 def test_typer_sees_a_signature_and_annotations() -> None:

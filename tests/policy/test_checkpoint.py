@@ -85,14 +85,20 @@ def test_a_changed_byte_is_found(saved: Path) -> None:
 )
 def test_a_card_that_lies_is_refused(saved: Path, changes: dict[str, Any], message: str) -> None:
     edit(saved, **changes)
-    with pytest.raises(CorruptFile, match=message):
+    with pytest.raises(CorruptFile, match=message) as caught:
         checkpoint.load(saved)
+    assert caught.value.hint
 
 
 def test_a_card_that_is_no_json_is_refused(saved: Path) -> None:
     (saved / "policy.json").write_text("{")
-    with pytest.raises(CorruptFile, match="is not JSON"):
+    with pytest.raises(CorruptFile, match="is not JSON") as caught:
         checkpoint.load(saved)
+    assert "skilldistill verify" in caught.value.hint
+    (saved / "policy.json").write_text("[]")
+    with pytest.raises(CorruptFile, match="does not describe") as caught:
+        checkpoint.load(saved)
+    assert "skilldistill ls --kind checkpoint" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -109,8 +115,9 @@ def test_tensors_that_lie_are_refused(
     saved: Path, tensors: dict[str, torch.Tensor], message: str
 ) -> None:
     rewrite(saved, **tensors)
-    with pytest.raises(CorruptFile, match=message):
+    with pytest.raises(CorruptFile, match=message) as caught:
         checkpoint.load(saved)
+    assert "skilldistill verify" in caught.value.hint
 
 
 def test_a_file_that_holds_no_tensors_is_refused(saved: Path) -> None:

@@ -215,7 +215,7 @@ def test_an_interruption_names_the_flags_that_make_the_rest(workspace: Workspace
 
 def test_an_interruption_before_anything_was_made_says_so(workspace: Workspace) -> None:
     add_experts(workspace)
-    with pytest.raises(Interrupted, match="nothing was written") as caught:
+    with pytest.raises(Interrupted, match="no dataset was written") as caught:
         collect(workspace, config(skill="all"), stop=lambda: 2)
     assert "same command" in caught.value.hint
 

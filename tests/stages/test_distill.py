@@ -123,6 +123,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(workspace: Workspace, asked:
     cut = workspace.artefacts("checkpoint", "distilled")
     assert [artefact.status for artefact in cut] == ["interrupted"]
     assert checkpoint.load(workspace.path(cut[0])).network.hidden_dim == 16
+    assert (workspace.path(cut[0]) / "training_state").is_file()
     rest = distill(workspace, replace(config, resume=True))
     assert rest.sha256 == whole.sha256
     assert rest.status == "complete"

@@ -12,6 +12,7 @@ from skilldistill.errors import NotFound
 from skilldistill.stages import references
 from skilldistill.stages.doctor import Check, DoctorResult, doctor
 from skilldistill.workspace.store import Workspace
+from tests.workspace.making import make
 
 
 def by_name(result: DoctorResult) -> Mapping[str, Check]:
@@ -64,3 +65,41 @@ def test_a_nearly_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
     found = by_name(doctor())["disk"]
     assert found.status == "warning"
     assert "skilldistill gc" in found.hint
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Workspace:
+    """A workspace of which neither manifest can be read."""
+    workspace = Workspace.create(tmp_path / "ws")
+    make(workspace)
+    (workspace.root / "manifest.json").write_text("{")
+    (workspace.root / "manifest.json.previous").write_text("{bad")
+    return Workspace.open(workspace.root)
+
+
+def test_a_manifest_beyond_repair_is_damage(damaged: Workspace) -> None:
+    result = doctor(damaged)
+    found = by_name(result)["workspace"]
+    assert (found.status, found.damaged) == ("error", True)
+    assert "manifest.json.previous" in found.detail
+    assert "backup" in found.hint
+    failure = result.failure()
+    assert failure is not None
+    assert failure.exit_code == 3
+    assert "backup" in failure.hint
+
+
+def test_a_manifest_that_can_be_repaired_is_a_warning_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace.create(tmp_path / "ws")
+    make(workspace)
+    (workspace.root / "manifest.json").write_text("{")
+    result = doctor(Workspace.open(workspace.root))
+    found = by_name(result)["workspace"]
+    assert found.status == "warning"
+    assert found.detail.count(str(workspace.root)) == 1
+    assert found.detail.count("is no JSON") == 1
+    assert "skilldistill init" in found.hint
+    assert caplog.records == []
+    assert result.failure() is None

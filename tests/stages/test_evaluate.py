@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from skilldistill import domain as domains
 from skilldistill.config import EvaluateConfig
-from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, DiskProblem, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport
 from skilldistill.progress import Progress
 from skilldistill.stages.evaluate import FIRST_EPISODE, evaluate
@@ -173,6 +175,33 @@ def test_a_signal_leaves_no_report(workspace: Workspace) -> None:
     with pytest.raises(Interrupted):
         evaluate(workspace, config("composite"), stop=lambda: 2)
     assert workspace.artefacts("report") == []
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.ENOSPC])
+def test_a_disk_that_takes_no_more_is_told_with_the_file_and_a_way_out(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:  # as a write does: without the file's name
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(DiskProblem, match=r"report\.json") as caught:
+        evaluate(workspace, config("composite"))
+    assert str(workspace.root) in caught.value.message
+    assert caught.value.hint
+    assert workspace.artefacts("report") == []
+
+
+def test_a_picture_that_does_not_fit_is_a_disk_problem(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr("skilldistill.evaluation.pictures.draw", fail)
+    with pytest.raises(DiskProblem, match="reports/evaluation") as caught:
+        evaluate(workspace, config("composite"))
+    assert "ulimit" in caught.value.hint
 
 
 def test_the_opponent_is_passed_on_in_the_combined_task_only(workspace: Workspace) -> None:

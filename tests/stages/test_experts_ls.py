@@ -9,9 +9,11 @@ import pytest
 
 from skilldistill import domain as domains
 from skilldistill.config import ExpertsAddConfig, ExpertsLsConfig
+from skilldistill.errors import CorruptFile
 from skilldistill.experts.sb3_zip import read_zip
 from skilldistill.stages.experts_add import experts_add
 from skilldistill.stages.experts_ls import experts_ls
+from skilldistill.stages.references import find_experts
 from skilldistill.workspace.store import Workspace
 from tests.experts.bare_zoo import ZOO
 from tests.experts.zoo import save_zip
@@ -60,6 +62,27 @@ def test_a_damaged_expert_is_listed_as_such(workspace: Workspace, tmp_path: Path
         workspace, ExpertsAddConfig(name="aim", path=str(tmp_path / "aim.zip"), domain="zoo")
     )
     (Path(result.path) / "expert.json").write_text("{}")
-    damaged = experts_ls(workspace, ExpertsLsConfig(domain="zoo")).experts[1]
-    assert (damaged.status, damaged.used) == ("damaged", False)
+    damaged, shipped = experts_ls(workspace, ExpertsLsConfig(domain="zoo")).experts[1:]
+    # It is what `collect` would take, and fail on: nothing takes its place in silence.
+    assert (damaged.status, damaged.used) == ("damaged", True)
+    assert (shipped.ref, shipped.used) == ("shipped:aim", False)
+    with pytest.raises(CorruptFile):
+        find_experts(workspace, domains.find("zoo"), skills=["aim"])
     assert "expert.json" in damaged.problem
+    assert "`skilldistill rm --force expert:aim@1`" in damaged.problem
+
+
+def test_a_damaged_expert_that_nobody_takes_is_not_marked(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for name in ("aim", "sharp"):
+        config = ExpertsAddConfig(
+            name=name, path=str(tmp_path / "aim.zip"), domain="zoo", skill="aim"
+        )
+        path = Path(experts_add(workspace, config).path)
+        if name == "aim":
+            (path / "expert.json").write_text("{}")
+    sharp, aim = experts_ls(workspace, ExpertsLsConfig(domain="zoo")).experts[1:3]
+    assert (sharp.ref, sharp.used) == ("expert:sharp@1", True)
+    assert (aim.status, aim.used) == ("damaged", False)
+    assert "rm --force" not in aim.problem

@@ -1,7 +1,9 @@
 import errno
+import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,6 +140,28 @@ def test_a_full_disk_and_a_stop_leave_no_half_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(DiskProblem, match="full"):
+    with pytest.raises(DiskProblem, match="full") as caught_full:
         export(workspace, "aiming")
+    assert str(Path.cwd() / "aiming-1.h5") in caught_full.value.message
+    assert str(workspace.root) not in caught_full.value.message
+    assert tree(Path.cwd()) == []
+
+
+def test_a_source_that_cannot_be_read_is_named(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = workspace.path(make(workspace))
+    opened = Path.open
+
+    class BadSector(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def open_(path: Path, mode: str = "r", **more: Any) -> Any:
+        return BadSector() if path == source and "b" in mode else opened(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", open_)
+    with pytest.raises(DiskProblem, match="Input/output") as caught:
+        export(workspace, "aiming")
+    assert str(source) in caught.value.message
     assert tree(Path.cwd()) == []

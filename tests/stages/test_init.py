@@ -46,6 +46,20 @@ def test_init_repairs_a_damaged_manifest(tmp_path: Path) -> None:
     assert workspace.artefacts() == [first]
 
 
+def test_init_leaves_alone_what_it_cannot_repair_and_says_what_helps(tmp_path: Path) -> None:
+    make(Workspace.create(tmp_path))
+    (tmp_path / "manifest.json").write_text("{")
+    (tmp_path / "manifest.json.previous").write_text("{bad")
+    before = tree(tmp_path)
+    with pytest.raises(CorruptFile) as caught:
+        stages.init(tmp_path)
+    for name in ("manifest.json", "manifest.json.previous"):
+        assert f"{tmp_path / name} " in caught.value.message
+    assert "backup" in caught.value.hint
+    assert "--workspace" not in caught.value.hint  # the directory is the right one
+    assert tree(tmp_path) == before
+
+
 def test_init_refuses_a_file_and_another_programs_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(CorruptFile):

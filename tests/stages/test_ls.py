@@ -6,7 +6,7 @@ import pytest
 
 from skilldistill import stages
 from skilldistill.config import LsConfig
-from skilldistill.errors import ConfigurationError
+from skilldistill.errors import ConfigurationError, CorruptFile
 from skilldistill.workspace.store import Workspace
 from tests.workspace.making import make
 
@@ -61,3 +61,24 @@ def test_the_result_is_json_and_tells_of_damage(workspace: Workspace) -> None:
     document = json.loads(json.dumps(asdict(result)))
     assert document["artefacts"][0]["ref"] == "dataset:aiming@1"
     assert result.schema == "skilldistill.ls/1"
+
+
+def test_damage_is_told_once_and_names_the_file_once(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(workspace), make(workspace)
+    (workspace.root / "manifest.json").write_bytes(b"{")
+    notice = stages.ls(Workspace.open(workspace.root)).notice
+    assert notice.startswith("manifest.json is no JSON")
+    assert notice.count(str(workspace.root)) == 1  # in the command that repairs it
+    assert f"`skilldistill init {workspace.root}`" in notice
+    assert caplog.records == []  # the result tells it
+
+
+def test_two_damaged_manifests_are_corrupt_and_not_missing(workspace: Workspace) -> None:
+    make(workspace)
+    (workspace.root / "manifest.json").write_text("{")
+    (workspace.root / "manifest.json.previous").write_text("{bad")
+    with pytest.raises(CorruptFile) as caught:
+        stages.ls(Workspace.open(workspace.root))
+    assert caught.value.exit_code == 3

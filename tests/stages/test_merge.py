@@ -94,8 +94,9 @@ def test_wrong_inputs_leave_nothing(workspace: Workspace, tmp_path: Path) -> Non
     ):
         with pytest.raises(error, match=message):
             merge(workspace, config(*references))
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as caught:
         merge(workspace, config(), stop=lambda: 2)
+    assert "same command" in caught.value.hint
     assert len(workspace.artefacts("dataset")) == 2
     assert sorted(path.name for path in (workspace.root / "datasets").iterdir()) == [
         "ring",

@@ -1,25 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from skilldistill import domain as domains
 from skilldistill.config import (
     CollectConfig,
     DistillConfig,
     EvaluateConfig,
     ExpertsAddConfig,
     FinetuneConfig,
+    InitConfig,
     MergeConfig,
     RunConfig,
     TrainConfig,
 )
 from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
 from skilldistill.stages.collect import collect
+from skilldistill.stages.distill import distill
 from skilldistill.stages.merge import merge
-from skilldistill.stages.plan import PlanResult, plan
+from skilldistill.stages.plan import PlanResult, plan, plan_init
 from skilldistill.workspace.store import Workspace
-from tests.tiny_workspace import add_checkpoint, add_experts
+from tests import tiny
+from tests.tiny_workspace import add_checkpoint, add_experts, ship, steer
 
 
 @pytest.fixture
@@ -28,6 +34,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     workspace = Workspace.create(tmp_path / "workspace")
     add_experts(workspace)
     return workspace
+
+
+@pytest.fixture
+def shipping(tmp_path: Path) -> Iterator[None]:
+    """The tiny domain ships its experts."""
+    domains.register(dataclasses.replace(tiny.DOMAIN, shipped_experts=ship(tmp_path / "shipped")))
+    yield
+    domains.register(tiny.DOMAIN)
 
 
 def refs(result: PlanResult) -> tuple[list[str], list[str]]:
@@ -111,3 +125,101 @@ def test_a_plan_trusts_no_file(workspace: Workspace, tmp_path: Path) -> None:
         plan("experts_add", config, workspace)
     trusting = ExpertsAddConfig(domain="tiny", name="ring", path=str(path), trust_pickle=True)
     assert refs(plan("experts_add", trusting, workspace))[1] == ["expert:ring@2"]
+
+
+@pytest.mark.usefixtures("shipping")
+def test_experts_that_will_be_copied_are_among_the_outputs(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "new")
+    config = CollectConfig(domain="tiny", episodes=2)
+    for place in (None, workspace):
+        assert refs(plan("collect", config, place))[1] == [
+            *("expert:steer@1", "expert:ring@1", "dataset:steer@1", "dataset:ring@1")
+        ]
+        assert refs(plan("run", RunConfig(domain="tiny"), place))[1][:2] == [
+            *("expert:steer@1", "expert:ring@1")
+        ]
+    planned = refs(plan("collect", config, workspace))[1]
+    collect(workspace, config)
+    assert [artefact.ref for artefact in workspace.artefacts()] == planned
+    again = plan("collect", config, workspace)
+    assert refs(again)[1] == ["dataset:steer@2", "dataset:ring@2"]
+    shipped = CollectConfig(domain="tiny", skill="steer", expert="shipped:steer")
+    assert refs(plan("collect", shipped, workspace))[1] == ["dataset:steer@2"]
+
+
+def test_an_expert_by_path_will_be_copied_under_its_name(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    steer(0.7, name="mine").save(tmp_path / "mine")
+    config = CollectConfig(domain="tiny", skill="steer", expert=str(tmp_path / "mine"), episodes=2)
+    planned = refs(plan("collect", config, workspace))[1]
+    assert planned == ["expert:mine@1", "dataset:steer@1"]
+    collect(workspace, config)
+    assert {"expert:mine@1", "dataset:steer@1"} <= {a.ref for a in workspace.artefacts()}
+
+
+def test_the_rounds_of_a_distillation_are_among_its_outputs(workspace: Workspace) -> None:
+    collect(workspace, CollectConfig(domain="tiny", episodes=6))
+    merge(workspace, MergeConfig(domain="tiny"))
+    config = DistillConfig(
+        domain="tiny", epochs=1, hidden_dim=16, rounds=2, round_episodes=2, round_epochs=1
+    )
+    planned = refs(plan("distill", config, workspace))[1]
+    assert planned == [
+        *("dataset:distilled-rounds@1", "dataset:distilled-rounds@2", "checkpoint:distilled@1")
+    ]
+    before = len(workspace.artefacts())
+    distill(workspace, config)
+    assert [artefact.ref for artefact in workspace.artefacts()[before:]] == planned
+    assert refs(plan("distill", config, workspace))[1][0] == "dataset:distilled-rounds@3"
+
+
+def test_a_run_shows_the_settings_of_each_step(workspace: Workspace) -> None:
+    given = {
+        "collect": {"name": "mine", "skill": "steer"},
+        "merge": {"name": "joined"},
+        "distill": {"rounds": 1, "epochs": 3, "name": "pupil"},
+    }
+    result = plan("run", RunConfig(domain="tiny", preset="full", seed=5, steps=given), workspace)
+    steps = result.config["steps"]
+    assert steps["collect"] == {
+        "seed": 5,
+        "domain": "tiny",
+        "episodes": 400,
+        "stochastic": False,
+        "name": "mine",
+    }
+    assert (steps["distill"]["epochs"], steps["distill"]["large_batch"]) == (3, True)
+    assert steps["finetune"]["timesteps"] == 1_000_000
+    assert steps["evaluate"]["episodes"] == 512
+    assert refs(result)[1] == [
+        *("dataset:mine-steer@1", "dataset:mine-ring@1", "dataset:joined@1"),
+        *("dataset:pupil-rounds@1", "checkpoint:pupil@1", "checkpoint:finetuned@1"),
+        "report:evaluation@1",
+    ]
+
+
+def test_init_says_what_it_would_do(tmp_path: Path) -> None:
+    new = plan_init(None, InitConfig(path=str(tmp_path / "new")))
+    assert (new.command, new.workspace) == ("init", str(tmp_path / "new"))
+    assert (new.creates_workspace, refs(new)[1]) == (True, ["manifest.json"])
+    assert not (tmp_path / "new").exists()
+    there = Workspace.create(tmp_path / "there")
+    add_experts(there)
+    old = plan_init(there.root)
+    assert (old.creates_workspace, refs(old)[1]) == (False, [])
+    (there.root / "manifest.json").write_text("{")
+    (repair,) = plan_init(there.root).outputs
+    assert repair.ref == "manifest.json"
+    assert repair.note.startswith("repaired: ")
+    assert (there.root / "manifest.json").read_text() == "{"
+
+
+def test_what_init_would_refuse_is_refused_in_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="is a file"):
+        plan_init(tmp_path / "file")
+    (tmp_path / "manifest.json").write_text('{"name": "another program"}')
+    with pytest.raises(CorruptFile):
+        plan_init(tmp_path)

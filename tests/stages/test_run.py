@@ -14,7 +14,7 @@ from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.progress import Progress
 from skilldistill.stages import run as run_stage
 from skilldistill.stages.collect import collect
-from skilldistill.stages.run import PRESETS, Preset, RunResult, already_made
+from skilldistill.stages.run import PRESETS, Preset, RunResult, already_made, step_configs
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.tiny_workspace import add_expert, ship, steer
@@ -135,6 +135,7 @@ def test_an_interrupted_run_goes_on_from_the_finished_steps(workspace: Workspace
     with pytest.raises(Interrupted) as caught:
         run(workspace, progress=watch, stop=lambda: 15 if "merge" in steps else 0)
     assert caught.value.exit_code == 143
+    assert caught.value.hint == "the same command goes on from here"
     again = run(workspace, confirm=lambda question: False)
     assert [step.reused for step in again.steps] == [True, True, False, False, False]
 
@@ -150,12 +151,14 @@ def test_an_interrupted_distillation_is_resumed(
     straight = run(whole, confirm=lambda question: False)
 
     told: list[Progress] = []
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as caught:
         run(
             workspace,
             progress=told.append,
             stop=lambda: 2 if any(r.stage == "distill" and r.done >= 1 for r in told) else 0,
         )
+    assert caught.value.message.startswith("stopped after 1 epochs")
+    assert caught.value.hint == "the same command goes on from here"  # `run` has no --resume
     asked: list[bool] = []
     original = module.distill
 
@@ -210,3 +213,71 @@ def test_the_presets_are_those_of_the_guide() -> None:
     assert full.distill["rounds"] == 5
     assert full.finetune == {"timesteps": 1_000_000, "opponent": "mix"}
     assert full.evaluation_episodes == 512
+
+
+def test_what_was_set_for_a_step_goes_before_the_preset(workspace: Workspace) -> None:
+    given = {
+        "collect": {"episodes": 4, "name": "mine"},
+        "merge": {"name": "joined"},
+        "distill": {"epochs": 1, "seed": 3},
+        "evaluate": {"episodes": 2, "baselines": False, "name": "short"},
+    }
+    result = run(workspace, dataclasses.replace(CONFIG, steps=given), confirm=lambda _: False)
+    assert [step.ref for step in result.steps] == [
+        *("dataset:mine-steer@1", "dataset:mine-ring@1", "dataset:joined@1"),
+        *("checkpoint:distilled@1", "report:short@1"),
+    ]
+    made = {artefact.ref: artefact for artefact in workspace.artefacts()}
+    assert made["dataset:mine-steer@1"].metrics["episodes"] == 4
+    distilled = made["checkpoint:distilled@1"].config
+    assert (distilled["epochs"], distilled["hidden_dim"], distilled["seed"]) == (1, 16, 3)
+    assert distilled["dataset"] == "dataset:joined@1"
+    assert (result.report.episodes, len(result.report.policies)) == (2, 1)
+    again = run(workspace, dataclasses.replace(CONFIG, steps=given), confirm=lambda _: False)
+    assert all(step.reused for step in again.steps)
+
+
+def test_the_question_names_the_timesteps_in_force(workspace: Workspace) -> None:
+    questions: list[str] = []
+    steps = {
+        "collect": {"episodes": 2},
+        "distill": {"epochs": 1},
+        "finetune": {"timesteps": 1234},
+        "evaluate": {"episodes": 2, "task": "steer"},
+    }
+    run(workspace, dataclasses.replace(CONFIG, steps=steps), confirm=questions.append)  # type: ignore[arg-type]
+    assert questions == ["Fine-tune the distilled policy with 1,234 steps of PPO?"]
+
+
+def test_a_batch_size_of_ones_own_turns_off_the_presets_large_batches() -> None:
+    configs = step_configs(RunConfig(steps={"distill": {"batch_size": 512}}), tiny.DOMAIN)
+    assert (configs.distill.batch_size, configs.distill.large_batch) == (512, False)
+    assert step_configs(RunConfig(), tiny.DOMAIN).distill.large_batch
+
+
+def test_what_ties_the_steps_together_cannot_be_set() -> None:
+    steps = {
+        "collect": {"skill": "ring", "expert": "x"},
+        "distill": {"dataset": "x", "resume": True},
+        "finetune": {"start": "x", "resume": True},
+    }
+    assert step_configs(RunConfig(steps=steps), tiny.DOMAIN) == step_configs(
+        RunConfig(), tiny.DOMAIN
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"train": {"seed": 1}}, "no step 'train'"),
+        ({"distill": {"epoch": 1}}, "distill has no setting 'epoch'"),
+        ({"merge": {"domain": "duel"}}, "merge is set to domain 'duel', but the run's is 'tiny'"),
+    ],
+)
+def test_steps_that_cannot_be_set_so_are_refused_before_anything_is_done(
+    steps: dict[str, dict[str, object]], message: str, workspace: Workspace
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        run(workspace, dataclasses.replace(CONFIG, steps=steps))
+    assert caught.value.hint
+    assert workspace.artefacts() == []

@@ -6,7 +6,7 @@ import pytest
 
 from skilldistill import stages
 from skilldistill.config import VerifyConfig
-from skilldistill.errors import NotFound, VerificationFailed
+from skilldistill.errors import CorruptFile, NotFound, VerificationFailed
 from skilldistill.progress import Progress
 from skilldistill.workspace.store import Workspace
 from tests.workspace.making import make
@@ -65,6 +65,17 @@ def test_every_failure_says_what_to_do(workspace: Workspace, damage: str) -> Non
         (workspace.root / "manifest.json").write_bytes(b"")
     else:
         (workspace.root / "datasets" / "stray").touch()
-    failure = stages.verify(workspace).failure()
+    failure = stages.verify(Workspace.open(workspace.root)).failure()
     assert failure is not None
+    assert failure.message.count(str(workspace.root)) == 1
+    assert failure.message.count("manifest.json is") <= 1
     assert ("init" if damage == "manifest" else "move") in failure.hint
+
+
+def test_two_damaged_manifests_are_corrupt_and_not_missing(workspace: Workspace) -> None:
+    make(workspace)
+    (workspace.root / "manifest.json").write_text("{")
+    (workspace.root / "manifest.json.previous").write_text("{bad")
+    with pytest.raises(CorruptFile, match=r"manifest\.json\.previous") as caught:
+        stages.verify(Workspace.open(workspace.root))
+    assert caught.value.hint

@@ -32,6 +32,10 @@ def test_the_systems_errors_become_ours(tmp_path: Path) -> None:
         (tmp_path / "missing").read_bytes()
     with pytest.raises(DiskProblem, match="the disk is full"), disk(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(DiskProblem, match="grew larger") as caught, disk(tmp_path / "big"):
+        raise OSError(errno.EFBIG, "File too large")
+    assert str(tmp_path / "big") in caught.value.message
+    assert "ulimit -f" in caught.value.hint
     with pytest.raises(NotFound), disk(tmp_path):
         raise NotFound("ours stay")
     with pytest.raises(KeyError), disk(tmp_path):

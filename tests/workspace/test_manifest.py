@@ -327,6 +327,39 @@ def test_two_damaged_manifests_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorruptFile, match="cannot be used either") as caught:
         manifests.load(tmp_path)
     assert "backup" in caught.value.hint
+    for name in (manifests.FILENAME, manifests.PREVIOUS):
+        assert f"{tmp_path / name} " in caught.value.message
+    assert "skilldistill merge" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "ours"),
+    [
+        (["manifest.json", "manifest.json.previous"], True),
+        (["manifest.json", ".skilldistill.lock"], True),
+        (["manifest.json", "manifest.json.damaged"], True),
+        (["manifest.json.previous"], True),
+        (["manifest.json"], False),
+        ([".skilldistill.lock"], False),
+        ([], False),
+    ],
+)
+def test_a_workspace_is_known_by_what_lies_beside_a_damaged_manifest(
+    tmp_path: Path, names: list[str], ours: bool
+) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"{bad")
+    assert manifests.looks_like_workspace(tmp_path) is ours
+
+
+def test_what_was_wrong_names_the_file_once(tmp_path: Path) -> None:
+    manifests.save(tmp_path, Manifest(1))
+    manifests.save(tmp_path, Manifest(2))
+    for content in (b"{", b"[]", encode(Manifest(2)).replace(b"generation", b"gonerati0n")):
+        (tmp_path / manifests.FILENAME).write_bytes(content)
+        _, problem = manifests.load(tmp_path)
+        assert problem.startswith("manifest.json")
+        assert str(tmp_path) not in problem
 
 
 def test_a_newer_manifest_does_not_give_way_to_an_older_one(tmp_path: Path) -> None:

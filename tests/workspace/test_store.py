@@ -68,6 +68,13 @@ def test_no_workspace_is_not_found_with_the_command_that_makes_one(nowhere: Path
     assert tree(nowhere) == []
 
 
+def test_an_empty_path_does_not_mean_the_current_directory(nowhere: Path) -> None:
+    for attempt in (Workspace.open, Workspace.open_or_create, Workspace.create):
+        with pytest.raises(ConfigurationError, match="empty path"):
+            attempt("")
+    assert tree(nowhere) == []
+
+
 def test_the_environment_names_a_workspace(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Workspace.create(nowhere / "workspace")
     Workspace.create(nowhere / "named")
@@ -99,6 +106,21 @@ def test_another_programs_manifest_is_left_alone(nowhere: Path) -> None:
         with pytest.raises(CorruptFile, match="no manifest of skilldistill"):
             attempt(nowhere)
     assert (nowhere / "manifest.json").read_text() == '{"name": "a web page"}'
+
+
+def test_a_workspace_whose_manifests_are_both_damaged_is_found_and_kept(nowhere: Path) -> None:
+    workspace = Workspace.create(nowhere / "workspace")
+    make(workspace)
+    (workspace.root / "manifest.json").write_text("{")
+    (workspace.root / "manifest.json.previous").write_text("{bad")
+    before = tree(nowhere)
+    for found in (Workspace.open(), Workspace.open_or_create(), Workspace.create("workspace")):
+        assert found.root == workspace.root
+        for look in (found.artefacts, found.repair, lambda found=found: make(found)):
+            with pytest.raises(CorruptFile, match=r"manifest\.json\.previous") as caught:
+                look()
+            assert caught.value.hint
+    assert tree(nowhere) == before
 
 
 def test_a_file_cannot_become_a_workspace(tmp_path: Path) -> None:
@@ -327,11 +349,15 @@ def test_committing_past_a_damaged_manifest_overwrites_neither_it_nor_its_artefa
     assert (workspace.root / "manifest.json.damaged").read_bytes() == b"damaged"
 
 
-def test_repairing_goes_on_from_the_previous_manifest(workspace: Workspace) -> None:
+def test_repairing_goes_on_from_the_previous_manifest(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
     first, _ = make(workspace), make(workspace)
     assert workspace.repair() == ""
     (workspace.root / "manifest.json").unlink()
-    assert "is missing" in workspace.repair()
+    with caplog.at_level(logging.WARNING):
+        assert "is missing" in workspace.repair()
+    assert caplog.records == []  # what is returned is not logged, too
     assert workspace.notice == ""
     assert workspace.artefacts() == [first]
 
@@ -351,7 +377,7 @@ def test_readers_need_no_lock_and_write_nothing(workspace: Workspace) -> None:
 
 
 def test_a_lock_that_is_held_too_long_is_an_error(workspace: Workspace) -> None:
-    workspace.lock_timeout = 0.1
+    workspace.lock_timeout = workspace.commit_timeout = 0.1
     before = tree(workspace.root)
     with acquire(workspace.root / manifests.LOCK_FILE):
         with pytest.raises(Locked, match=r"holds .*lock") as caught:
@@ -361,6 +387,18 @@ def test_a_lock_that_is_held_too_long_is_an_error(workspace: Workspace) -> None:
     assert caught.value.exit_code == 5
     assert tree(workspace.root) == before
     assert make(workspace).version == 1
+
+
+def test_finished_work_waits_longer_for_the_lock_than_other_changes(workspace: Workspace) -> None:
+    assert Workspace.commit_timeout == 60.0
+    workspace.lock_timeout, workspace.commit_timeout = 0.01, 30.0
+    lock = acquire(workspace.root / manifests.LOCK_FILE)
+    with pytest.raises(Locked):
+        workspace.repair()
+    release = threading.Timer(0.3, lock.release)
+    release.start()
+    assert make(workspace).version == 1
+    release.join()
 
 
 def test_commits_of_several_processes_all_land(workspace: Workspace) -> None:

@@ -9,7 +9,6 @@ import typer
 
 from skilldistill.cli.options import flags_from
 from skilldistill.cli.session import Session
-from skilldistill.errors import SkillDistillError
 from skilldistill.settings import SECTIONS
 
 app = typer.Typer(name="config", help="Look at settings.", no_args_is_help=True)
@@ -69,9 +68,9 @@ def doctor(session: Session) -> None:
 
     result = stages.doctor(session.existing_workspace())
     session.show(result)
-    if not result.ok:
-        first = next(check for check in result.checks if check.status == "error")
-        raise SkillDistillError(f"{first.name}: {first.detail}", hint=first.hint)
+    failure = result.failure()
+    if failure is not None:
+        raise failure
 
 
 def add_to(root: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from skilldistill.cli.completion import complete_artefact
-from skilldistill.cli.options import flags_from
+from skilldistill.cli.options import directory, flags_from
 from skilldistill.cli.session import Session
 from skilldistill.config import (
     ExportConfig,
@@ -19,41 +19,57 @@ from skilldistill.config import (
     VerifyConfig,
 )
 
+
+def _not_empty(text: str | None) -> str | None:
+    return text if text is None else str(directory(text))
+
+
 Path = Annotated[
     str | None,
-    typer.Argument(metavar="[PATH]", help="directory to make; default: ./workspace"),
+    typer.Argument(
+        metavar="[PATH]", help="directory to make; default: ./workspace", callback=_not_empty
+    ),
 ]
 Reference = Annotated[
     str,
     typer.Argument(
         metavar="REF",
-        help="name (its latest version), name@3, kind:name@3, an id, or a path",
+        help="name (its latest version), name@3, kind:name@3, an id, or a path; where an expert "
+        "and a dataset share a name, dataset:name",
         autocompletion=complete_artefact,
     ),
 ]
 References = Annotated[
     list[str],
     typer.Argument(
-        metavar="REF...", help="name, name@3, kind:name@3", autocompletion=complete_artefact
+        metavar="REF...",
+        help="name, name@3, kind:name@3; where an expert and a dataset share a name, dataset:name",
+        autocompletion=complete_artefact,
     ),
 ]
 OptionalReferences = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[REF...]",
-        help="artefacts; default: all, and what lies beside them",
+        help="name, name@3, kind:name@3; default: all, and what lies beside them",
         show_default=False,
         autocompletion=complete_artefact,
     ),
 ]
 
 
-@flags_from(InitConfig, arguments={"path": Path})
+@flags_from(InitConfig, writes=True, arguments={"path": Path})
 def init(session: Session, config: InitConfig) -> None:
     """Make a workspace, or repair the manifest of one."""
+    place = config.path or session.workspace_path
+    if session.dry_run:
+        from skilldistill.stages.plan import plan_init
+
+        session.show(plan_init(place, config))
+        return
     from skilldistill import stages
 
-    session.show(stages.init(config.path or session.workspace_path, config))
+    session.show(stages.init(place, config))
 
 
 @flags_from(LsConfig)
@@ -106,7 +122,7 @@ def add_to(app: typer.Typer) -> None:
         show: "skilldistill show distilled",
         verify: "skilldistill verify",
         gc: "skilldistill gc --dry-run",
-        rm: "skilldistill rm aiming@1",
+        rm: "skilldistill rm dataset:aiming@1",
         export: "skilldistill export finetuned -o my-bot",
     }
     for command, example in examples.items():
