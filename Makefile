@@ -44,9 +44,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	@set -e; for script in benchmarks/*.py; do \
-	  case $$script in */make_experts.py) continue;; esac; \
-	  echo "== $$script"; $(BIN)/python $$script; done
+	@missed=; for script in duel experts distill finetune ablation; do \
+	  echo "== benchmarks/$$script.py"; \
+	  $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; done; \
+	  [ -z "$$missed" ] || { echo "missed a bar:$$missed"; exit 1; }
 
 experts: $(STAMP)
 	$(BIN)/python benchmarks/make_experts.py

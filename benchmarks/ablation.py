@@ -1,13 +1,14 @@
 """What each part of the distillation is good for: the same data, one part left out at a time.
 
-    python benchmarks/ablation.py                          # 5 seeds; goes on where it was stopped
+    python benchmarks/ablation.py                          # 5 seeds
     python benchmarks/ablation.py --seeds 2 --episodes 64  # a quick look
     python benchmarks/ablation.py --sizes                  # retention against parameters instead
 
-Every run (variant, seed) is a line in ``runs.jsonl`` under ``--folder``; runs found there are not
-repeated. Prints a Markdown table: interquartile mean over the seeds and its 95 % interval
-(stratified bootstrap) of the retention per skill, (student − random) / (expert − random) on the
-skill's main metric, and of the wins in the combined task. All policies play the same episodes.
+Every run (variant, seed) is a line in ``runs.jsonl`` under ``--folder``; with a folder of one's
+own, runs found there are not repeated. Prints a Markdown table: interquartile mean over the seeds
+and its 95 % interval (stratified bootstrap) of the retention per skill, (student − random) /
+(expert − random) on the skill's main metric, and of the wins in the combined task. All policies
+play the same episodes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -52,14 +54,14 @@ EVALUATION_SEED = 1_000_003
 """No command's default: the episodes were never learnt from."""
 
 
-def prepare(folder: Path, domain: Domain, episodes: int) -> Workspace:
+def prepare(folder: Path, options: argparse.Namespace) -> Workspace:
     """The workspace with the merged dataset, made once."""
     workspace = Workspace.open_or_create(folder)
     try:
         workspace.resolve("combined", "dataset")
     except NotFound:
-        collect(workspace, CollectConfig(domain=domain.name, episodes=episodes))
-        merge(workspace, MergeConfig(domain=domain.name))
+        collect(workspace, CollectConfig(domain=options.domain, episodes=options.collect))
+        merge(workspace, MergeConfig(domain=options.domain))
     return workspace
 
 
@@ -157,7 +159,7 @@ def table(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("ablation"), help="workspace to use")
+    parser.add_argument("--folder", type=Path, help="workspace that keeps runs")
     parser.add_argument("--domain", default="duel")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=512, help="per task and policy")
@@ -167,8 +169,12 @@ def main() -> None:
     parser.add_argument("--variants", default="", help="names, separated by semicolons")
     parser.add_argument("--sizes", action="store_true", help="student sizes instead of variants")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(options, prepare(options.folder or Path(scratch), options))
+
+
+def measure(options: argparse.Namespace, workspace: Workspace) -> None:
     domain = domains.find(options.domain)
-    workspace = prepare(options.folder, domain, options.collect)
     experts = find_experts(workspace, domain)
     variants = VARIANTS
     if options.sizes:

@@ -1,31 +1,37 @@
-"""How fast a student learns: our loop against the plain one, in one run.
+"""Distillation, measured: how fast a student learns, in how much memory, and what it keeps.
 
 The plain loop is what one would write first: a DataLoader over a TensorDataset, separate modules
 for the heads, Adam, 256 rows per step, squared error. Both train the same network on the same
 rows of the duel's shape and are judged by the same held-out squared error.
 
-    python benchmarks/distill.py                    # speed, share of the peak, time to score
-    python benchmarks/distill.py --memory           # peak memory of training on 20 million rows
-    python benchmarks/distill.py --dataset FILE.h5  # on collected data instead of made-up rows
+    python benchmarks/distill.py                # all of these
+    python benchmarks/distill.py speed          # against the plain loop, share of the peak
+    python benchmarks/distill.py memory         # peak of training on 20 million rows
+    python benchmarks/distill.py retention      # per skill, and the fights, 3 seeds
 
-What it last gave stands in docs/benchmarks.md.
+A bar that is missed is printed as such and makes the exit code 1. What it last gave stands in
+benchmarks/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from bars import Bars
+from students import composite, scores, student
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -35,9 +41,13 @@ from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import Batch, DatasetInfo, ExpertRef
 from skilldistill.data.writer import DatasetWriter
 from skilldistill.domain import Domain
+from skilldistill.evaluation.rollout import RandomPolicy
+from skilldistill.evaluation.statistics import paired_difference, retention
 from skilldistill.learning.distill import distill, product_dtype
+from skilldistill.policy.player import NetworkPolicy
 
 EPISODE = 200
+SMALL, LARGE = "batch_256", "large_batch"
 
 
 class PlainNetwork(nn.Module):
@@ -197,70 +207,125 @@ def operations_per_row(domain: Domain, hidden: int) -> int:
     return 2 * (2 * first + 3 * later)  # nothing asks for the gradient of the observations
 
 
-def measure_memory(rows: int) -> None:
-    """Peak resident memory of a few steps over a file far larger than it."""
+def measure_memory(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
+    """Peak resident memory of an epoch over a file far larger than it, in a process of its own."""
     domain = domains.find("duel")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.h5"
-        child = os.fork()  # writing must not count towards the peak of training
-        if child == 0:
-            write_rows(path, domain, rows)
-            os._exit(0)
-        if os.waitpid(child, 0)[1]:
-            sys.exit("writing the rows failed")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        with DatasetReader(path, domain=domain) as reader:
-            speed, _, seconds = ours(reader, domain, DistillConfig(epochs=1, large_batch=True))
-        size = path.stat().st_size / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        json.dumps(
-            {
-                "rows": rows,
-                "file_gib": round(size, 2),
-                "peak_gib": round(peak, 2),
-                "peak_before_training_gib": round(before, 2),
-                "rows_per_second": round(speed),
-                "seconds": round(seconds, 1),
-            },
-            indent=2,
+        write_rows(path, domain, options.memory_rows)
+        child = subprocess.run(
+            [sys.executable, __file__, "epoch", "--dataset", str(path)],
+            stdout=subprocess.PIPE,
+            check=True,
         )
-    )
+        size = path.stat().st_size / 2**30
+    found: dict[str, Any] = json.loads(child.stdout)
+    bars.at_most(f"peak GiB, {options.memory_rows:,} rows", found["peak_gib"], 3)
+    return {"rows": options.memory_rows, "file_gib": round(size, 2), **found}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", type=Path, help="dataset file; default: made-up rows")
-    parser.add_argument("--rows", type=int, default=120_000)
-    parser.add_argument("--repeats", type=int, default=3, help="of each timing; medians count")
-    parser.add_argument("--epochs", type=int, default=50, help="of the plain loop's score")
-    parser.add_argument("--no-score", action="store_true", help="speeds only")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead")
-    parser.add_argument("--memory-rows", type=int, default=20_000_000)
-    parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.memory:
-        measure_memory(options.memory_rows)
-        return
+def measure_epoch(path: Path) -> None:
+    """Train one epoch on a file, and print what that took."""
+    domain = domains.find("duel")
+    with DatasetReader(path, domain=domain) as reader:
+        speed, _, seconds = ours(reader, domain, DistillConfig(epochs=1, large_batch=True))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    figures = {"peak_gib": round(peak, 2), "rows_per_second": round(speed), "seconds": seconds}
+    print(json.dumps(figures))
+
+
+def measure_speed(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
     domain, config = domains.find("duel"), DistillConfig()
     with tempfile.TemporaryDirectory() as folder:
         path = options.dataset or Path(folder) / "rows.h5"
         if not options.dataset:
             write_rows(path, domain, options.rows)
         with DatasetReader(path, domain=domain) as reader:
-            print(json.dumps(compare(reader, domain, config, options), indent=2))
+            found = compare(reader, domain, config, options)
+    print(json.dumps(found, indent=2))
+    bars.at_least("rows per second at 256, times the plain loop", found["times_plain"][SMALL], 2.3)
+    bars.at_least("the same in large batches", found["times_plain"][LARGE], 6)
+    reached = [run for run in found["time_to_score"]["ours"] if run["reached"]]
+    shares = [run["share_of_plain_time"] for run in reached]
+    bars.at_most("time to the plain loop's score, of its own", min(shares, default=math.inf), 0.1)
+    return found
+
+
+def measure_retention(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
+    """What students keep of each skill, and how they fight after rounds, on paired episodes."""
+    domain = domains.find("duel")
+    experts, chance = composite(domain), RandomPolicy(domain)
+    rows: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        taught = NetworkPolicy(student(options.students, seed, 0))
+        for skill in domain.skill_names:
+            metric = domain.task(skill).main_metric
+            columns = [scores(p, domain, skill)[metric] for p in (taught, experts, chance)]
+            kept = retention(*columns, seed=0)
+            rows.append({"seed": seed, "skill": skill, **asdict(kept)})
+            print(json.dumps(rows[-1]), flush=True)
+    for skill in domain.skill_names:
+        mine = [row for row in rows if row["skill"] == skill]
+        bars.at_least(f"retention of {skill}, worst seed", min(r["mean"] for r in mine), 0.98)
+        bars.at_least("lower end of its interval, worst seed", min(r["low"] for r in mine), 0.95)
+    fights = []
+    expert = scores(experts, domain, domain.combined)
+    for seed in range(options.seeds):
+        own = scores(NetworkPolicy(student(options.students, seed, 5)), domain, domain.combined)
+        wins = paired_difference(own["win"], expert["win"], seed=0).difference
+        precision = float(np.nanmean(own["precision"]) - np.nanmean(expert["precision"]))
+        fights.append({"seed": seed, "wins": asdict(wins), "precision": precision})
+        print(json.dumps(fights[-1]), flush=True)
+    bars.at_least(
+        "wins minus composite's after 5 rounds, worst seed",
+        min(row["wins"]["mean"] for row in fights),
+        -0.02,
+    )
+    bars.at_least(
+        "click precision minus the experts', worst seed",
+        min(row["precision"] for row in fights),
+        -0.05,
+    )
+    return {"retention": rows, "fights": fights}
+
+
+def main() -> int:
+    measures = {"speed": measure_speed, "memory": measure_memory, "retention": measure_retention}
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="?", default="all", choices=("all", *measures, "epoch"))
+    parser.add_argument("--dataset", type=Path, help="dataset file; default: made-up rows")
+    parser.add_argument("--rows", type=int, default=120_000)
+    parser.add_argument("--repeats", type=int, default=3, help="of each timing; medians count")
+    parser.add_argument("--epochs", type=int, default=50, help="of the plain loop's score")
+    parser.add_argument("--memory-rows", type=int, default=20_000_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--students", type=Path, help="folder that keeps students between runs")
+    parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.what == "epoch":
+        measure_epoch(options.dataset)
+        return 0
+    bars = Bars()
+    with tempfile.TemporaryDirectory() as scratch:
+        options.students = options.students or Path(scratch)
+        chosen = measures if options.what == "all" else [options.what]
+        figures = {name: measures[name](options, bars) for name in chosen}
+    if options.json:
+        options.json.write_text(json.dumps({"bars": bars.rows, **figures}, indent=2) + "\n")
+    return 0 if bars.all_met else 1
 
 
 def compare(
     reader: DatasetReader, domain: Domain, config: DistillConfig, options: argparse.Namespace
-) -> dict[str, object]:
+) -> dict[str, Any]:
     learnt, held = load(reader, config)
     variants = {
-        "batch_256": replace(config, epochs=2),
+        SMALL: replace(config, epochs=2),
         "batch_256_float32": replace(config, epochs=2, bf16=False),
-        "large_batch": replace(config, epochs=4, large_batch=True),
+        LARGE: replace(config, epochs=4, large_batch=True),
         "large_batch_float32": replace(config, epochs=4, large_batch=True, bf16=False),
     }
     speeds: dict[str, list[float]] = {"plain": [], "plain_masked": []}
@@ -278,7 +343,7 @@ def compare(
     }
     peaks = {dtype: matrix_peak(dtype) for dtype in set(used.values())}
     work = operations_per_row(domain, config.hidden_dim)
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "rows": reader.num_rows,
         "rows_per_second": {name: round(value) for name, value in medians.items()},
@@ -291,10 +356,7 @@ def compare(
         },
         "products_in": {name: str(dtype) for name, dtype in used.items()},
     }
-    if not options.no_score:
-        result["time_to_score"] = time_to_score(
-            reader, domain, config, learnt, held, options.epochs
-        )
+    result["time_to_score"] = time_to_score(reader, domain, config, learnt, held, options.epochs)
     return result
 
 
@@ -335,4 +397,4 @@ def time_to_score(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
