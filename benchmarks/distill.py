@@ -2,7 +2,7 @@
 
 The plain loop is what one would write first: a DataLoader over a TensorDataset, separate modules
 for the heads, Adam, 256 rows per step, squared error. Both train the same network on the same
-rows of the duel's shape and are judged by the same held-out squared error.
+rows, 100 episodes per skill, and are judged by the same held-out squared error.
 
     python benchmarks/distill.py                # all of these
     python benchmarks/distill.py speed          # against the plain loop, share of the peak
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from bars import Bars
-from students import composite, scores, student
+from students import composite, scores, student, workspace_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -236,12 +236,12 @@ def measure_epoch(path: Path) -> None:
 
 def measure_speed(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
     domain, config = domains.find("duel"), DistillConfig()
-    with tempfile.TemporaryDirectory() as folder:
-        path = options.dataset or Path(folder) / "rows.h5"
-        if not options.dataset:
-            write_rows(path, domain, options.rows)
-        with DatasetReader(path, domain=domain) as reader:
-            found = compare(reader, domain, config, options)
+    path = options.dataset
+    if not path:
+        workspace = workspace_of(options.students, 0)
+        path = workspace.path(workspace.resolve("combined", "dataset"))
+    with DatasetReader(path, domain=domain) as reader:
+        found = compare(reader, domain, config, options)
     print(json.dumps(found, indent=2))
     bars.at_least("rows per second at 256, times the plain loop", found["times_plain"][SMALL], 2.3)
     bars.at_least("the same in large batches", found["times_plain"][LARGE], 6)
@@ -293,8 +293,7 @@ def main() -> int:
     measures = {"speed": measure_speed, "memory": measure_memory, "retention": measure_retention}
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", nargs="?", default="all", choices=("all", *measures, "epoch"))
-    parser.add_argument("--dataset", type=Path, help="dataset file; default: made-up rows")
-    parser.add_argument("--rows", type=int, default=120_000)
+    parser.add_argument("--dataset", type=Path, help="dataset file; default: collected anew")
     parser.add_argument("--repeats", type=int, default=3, help="of each timing; medians count")
     parser.add_argument("--epochs", type=int, default=50, help="of the plain loop's score")
     parser.add_argument("--memory-rows", type=int, default=20_000_000)
@@ -375,7 +374,7 @@ def time_to_score(
     seconds = time.perf_counter() - started
     score = plain.score(held)
     runs = []
-    for variant, tried in (({"large_batch": True}, (10, 15, 20, 30)), ({}, (2, 4, 6, 8))):
+    for variant, tried in (({"large_batch": True}, (15, 20, 24, 28)), ({}, (4, 6, 8, 10))):
         for count in tried:
             _, found, took = ours(reader, domain, replace(config, epochs=count, **variant))
             runs.append(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -107,13 +108,19 @@ def kept(policy: Policy, domain: Domain) -> dict[str, float]:
     """(policy − random) / (expert − random) per skill, on its main metric."""
     found = {}
     for skill in domain.skill_names:
-        metric = domain.task(skill).main_metric
-        columns = [
-            scores(player, domain, skill)[metric]
-            for player in (policy, composite(domain), RandomPolicy(domain))
-        ]
-        found[skill] = retention(*columns, seed=0).mean
+        own = scores(policy, domain, skill)[domain.task(skill).main_metric]
+        found[skill] = retention(own, *yardsticks(skill), seed=0).mean
     return found
+
+
+@functools.cache
+def yardsticks(skill: str) -> tuple[np.ndarray, np.ndarray]:
+    """(FIGHTS,) main metric of a skill, of its expert and of chance."""
+    domain = domains.find("duel")
+    players: tuple[Policy, ...] = (composite(domain), RandomPolicy(domain))
+    metric = domain.task(skill).main_metric
+    expert, chance = (scores(player, domain, skill)[metric] for player in players)
+    return expert, chance
 
 
 def train(
@@ -198,6 +205,11 @@ def measure_long(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
 # ablation -------------------------------------------------------------------------------------
 
 
+COLUMNS = ("fight", "movement", "aiming", "clicking", "win", "taken", "depth", "worst")
+"""Of the ablation's table, means over the seeds. The interquartile mean is over seeds and tasks:
+the fight, and what is kept of each skill."""
+
+
 def fresh(like: DistilledPolicyNetwork, seed: int) -> DistilledPolicyNetwork:
     torch.manual_seed(seed)
     network = DistilledPolicyNetwork.for_domain(like.domain, like.hidden_dim)
@@ -224,11 +236,13 @@ def measure_ablation(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
             config = dataclasses.replace(config, **json.loads(options.settings), **changes)
             begin = fresh(start, seed) if name == "from scratch" else start
             outcome = train(begin, config, options.guard_fights)
-            fight = means(NetworkPolicy(outcome.network), start.domain, config.opponent)
+            policy = NetworkPolicy(outcome.network)
+            fight = means(policy, start.domain, config.opponent)
             table[name].append(
                 {
                     # between 0 and 1: wins, and how much health is left over the opponent's
-                    "score": 0.5 * fight["win"] + 0.5 * (20 + fight["dealt"] - fight["taken"]) / 40,
+                    "fight": 0.5 * fight["win"] + 0.5 * (20 + fight["dealt"] - fight["taken"]) / 40,
+                    **kept(policy, start.domain),
                     "win": fight["win"],
                     "taken": fight["taken"],
                     "depth": outcome.summary["collapse_depth"],
@@ -237,15 +251,15 @@ def measure_ablation(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
             )
             print(seed, name, table[name][-1], flush=True)
     middles = {}
-    print(f"\n{'':<14}{'IQM':>8}{'95 %':>18}{'win':>8}{'taken':>8}{'depth':>8}{'worst':>8}")
+    scored = ["fight", *start.domain.skill_names]
+    print(f"\n{'':<14}{'IQM':>8}{'95 %':>18}" + "".join(f"{name:>10}" for name in COLUMNS))
     for name, rows in table.items():
-        estimate = iqm([[row["score"]] for row in rows], seed=0)
+        estimate = iqm([[row[task] for task in scored] for row in rows], seed=0)
         middles[name] = estimate.mean
-        figures = [statistics.mean(row[key] for row in rows) for key in ("win", "taken")]
-        figures += [max(row["depth"] for row in rows), min(row["worst"] for row in rows)]
+        figures = [statistics.mean(row[key] for row in rows) for key in COLUMNS]
         print(
             f"{name:<14}{estimate.mean:>8.3f}{f'{estimate.low:.3f} to {estimate.high:.3f}':>18}"
-            + "".join(f"{value:>8.3f}" for value in figures)
+            + "".join(f"{value:>10.3f}" for value in figures)
         )
     others = max(value for name, value in middles.items() if name != "ours")
     bars.at_least("IQM of ours minus the best other", middles["ours"] - others, 0)
