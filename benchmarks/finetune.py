@@ -263,6 +263,9 @@ def measure_ablation(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
         )
     others = max(value for name, value in middles.items() if name != "ours")
     bars.at_least("IQM of ours minus the best other", middles["ours"] - others, 0)
+    fights = {name: iqm([[r["fight"]] for r in rows], seed=0).mean for name, rows in table.items()}
+    others = max(value for name, value in fights.items() if name != "ours")
+    bars.at_least("the same, by the fight alone", fights["ours"] - others, 0)
     return {"table": table, "iqm": middles}
 
 
