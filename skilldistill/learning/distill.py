@@ -37,13 +37,14 @@ from skilldistill.learning.distill_state import (
     save,
     write_metrics,
 )
+from skilldistill.learning.flat_adam import FlatAdam, flattened
 from skilldistill.learning.losses import (
     LOG_STD_FLOOR,
+    Gradients,
     HeadSums,
     Labels,
     Objective,
     gradient_cosines,
-    gradients,
     head_sums,
     loss,
     metrics,
@@ -235,13 +236,17 @@ class Run:
 
     def train_epoch(self) -> int:
         """The remaining gradient steps of this epoch. Returns the signal if asked to stop."""
-        state, config = self.state, self.config
-        network, optimiser, layout = state.network, state.optimiser, state.network.layout
-        objective, parameters = self.objective, list(network.parameters())
-        log_std = network.log_std.detach()  # shares its numbers
+        with torch.no_grad(), flattened(self.state.optimiser) as (adam,):
+            return self._steps(adam)
+
+    def _steps(self, adam: FlatAdam) -> int:
+        state, config, network = self.state, self.config, self.state.network
+        log_std, std_slope = network.log_std.detach(), network.log_std.grad  # share their numbers
+        assert std_slope is not None
         total = self.epochs * self.steps
         stride = max(1, READ_ROWS // self.batches.size)
-        dtype = product_dtype(config.bf16, self.device)
+        backprop = network.backprop(product_dtype(config.bf16, self.device))
+        gradients = Gradients(network.layout, self.objective)
         while state.step < self.steps:
             if signum := self.stop():
                 return signum
@@ -251,34 +256,25 @@ class Run:
             # a later phase goes on in the groups' sequences instead of repeating their beginning
             offset = state.phase * self.config.epochs * self.steps
             observations, labels = self.batches.read(offset + done, count)
-            weight = row_weights(labels, layout, self.weights)
+            observations = network.normalised(observations)
+            weight = row_weights(labels, network.layout, self.weights)
             outputs = []
             for i in range(count):
-                optimiser.param_groups[0]["lr"] = learning_rate(
+                state.optimiser.param_groups[0]["lr"] = learning_rate(
                     config, state.phase, done + i, total
                 )
-                logits = network.logits(observations[i], dtype)
-                outputs.append(logits.detach())
-                slope, network.log_std.grad = gradients(
-                    outputs[i], log_std, labels[i], weight[i], layout, objective
-                )
-                logits.backward(slope)  # type: ignore[no-untyped-call]
-                optimiser.step()
+                outputs.append(backprop.forward(observations[i]))
+                slopes, by_log_std = gradients(outputs[i], log_std, labels[i], weight[i])
+                backprop.backward(slopes)
+                std_slope.copy_(by_log_std)
+                adam.step()
                 log_std.clamp_(min=LOG_STD_FLOOR)
-                for parameter in parameters:
-                    parameter.grad = None
             state.step += count
-            with torch.no_grad():  # the loss itself is only for people: once for all these steps
-                state.loss_sum += count * float(
-                    loss(
-                        torch.cat(outputs),
-                        network.log_std,
-                        labels.flatten(0, 1),
-                        layout,
-                        objective,
-                        self.weights,
-                    )
-                )
+            # the loss itself is only for people: once for all these steps
+            seen, known = torch.cat(outputs), labels.flatten(0, 1)
+            state.loss_sum += count * float(
+                loss(seen, log_std, known, network.layout, self.objective, self.weights)
+            )
             state.rows += count * self.batches.size
             state.seconds += time.perf_counter() - started
         return 0

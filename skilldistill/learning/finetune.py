@@ -39,7 +39,7 @@ from skilldistill.learning.guard import (
     means,
 )
 from skilldistill.learning.journal import Journal
-from skilldistill.learning.ppo import FinetunePPO, Rehearsal, Stopped
+from skilldistill.learning.ppo import FinetunePPO, Stopped
 from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
 from skilldistill.learning.sparring import (
     SELF,
@@ -51,6 +51,7 @@ from skilldistill.learning.sparring import (
     stagger,
 )
 from skilldistill.learning.training_state import STATE_FILE, copied, load_state, save_state
+from skilldistill.learning.update import Rehearsal
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy

@@ -15,8 +15,6 @@ checkpoints and hyperparameters are used as they are:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -28,10 +26,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
-from torch.nn import functional
 
+from skilldistill.learning.flat_adam import flattened
+from skilldistill.learning.update import Rehearsal, Rows, Terms, Update
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
-from skilldistill.policy.heads import LOG_2PI, ActionDistribution, per_head
+from skilldistill.policy.heads import ActionDistribution, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.sb3 import ACTOR, CRITIC, DistilledPolicy
 from skilldistill.progress import StopCheck, never
@@ -43,48 +42,6 @@ class Stopped(Exception):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
-
-
-@dataclass
-class Rows:
-    """A finished rollout as tensors, r = ticks x arenas rows, tick by tick."""
-
-    observations: Tensor
-    """(r, obs_dim)"""
-    actions: Tensor
-    """(r, action_dim) as drawn, not clipped."""
-    log_prob: Tensor
-    """(r,) under the policy that acted."""
-    advantages: Tensor
-    """(r,)"""
-    returns: Tensor
-    """(r,)"""
-    reference: Tensor
-    """(r, action_dim) the reference's raw outputs."""
-
-    def thinned(self, factor: int) -> Rows:
-        """Every ``factor``-th row."""
-        return Rows(*(getattr(self, field.name)[::factor] for field in fields(self)))
-
-    @property
-    def packed(self) -> Tensor:
-        """All columns in one matrix, so that one gather permutes everything."""
-        narrow = torch.stack([self.log_prob, self.advantages, self.returns], dim=1)
-        return torch.cat([self.observations, self.actions, self.reference, narrow], dim=1)
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """States of the skills' own tasks, on which the actor is held to the reference."""
-
-    observations: Tensor
-    """(m, obs_dim)"""
-    reference: Tensor
-    """(m, action_dim) the reference's raw outputs there."""
-    weights: Tensor
-    """(m, action_dim) weight of each dimension's KL; 0 where the task's skill has no say."""
-    rows: int
-    """How many of them join each minibatch."""
 
 
 class FinetunePPO(PPO):
@@ -254,38 +211,43 @@ class FinetunePPO(PPO):
 
     # update ----------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def train(self) -> None:
         """Pass ``n_epochs`` times over the rollout in permuted minibatches."""
         self.policy.set_training_mode(True)
         optimizer = self.policy.optimizer
+        assert isinstance(optimizer, torch.optim.Adam)
         optimizer.param_groups[ACTOR]["lr"] = self.actor_lr
         optimizer.param_groups[CRITIC]["lr"] = self.critic_lr
         rows = self._rows()
-        packed = rows.packed
-        total = len(packed)
-        batches = -(-total // self.batch_size)
-        actor = list(self.policy.network.parameters())
-        critic = list(self.policy.critic.parameters())
-        for epoch in range(self.n_epochs):
-            order = torch.randperm(total, generator=self.generator).to(self.device)
-            shuffled = packed[order]
-            for batch, practice in zip(
-                shuffled.tensor_split(batches), self._practice(batches), strict=True
-            ):
-                if signum := self.stop():
-                    raise Stopped(signum)
-                optimizer.zero_grad(set_to_none=True)
-                self._backward(batch, practice)
-                if self.train_actor:
-                    torch.nn.utils.clip_grad_norm_(actor, self.max_grad_norm)
-                torch.nn.utils.clip_grad_norm_(critic, self.max_grad_norm)
-                optimizer.step()
-            self._n_updates += 1
-            if self._too_far(batch) and epoch + 1 < self.n_epochs:
-                break
+        with flattened(optimizer, (ACTOR, CRITIC) if self.train_actor else (CRITIC,)) as parts:
+            update = self._update(rows)
+            for epoch in range(self.n_epochs):
+                for batch in update.minibatches(self.batch_size, self.generator):
+                    if signum := self.stop():
+                        raise Stopped(signum)
+                    update.backward(batch)
+                    for part in parts:
+                        part.clip(self.max_grad_norm)
+                        part.step()
+                self._n_updates += 1
+                if self._too_far(rows.at(batch.rows)) and epoch + 1 < self.n_epochs:
+                    break
         self.policy.set_training_mode(False)
         self._record(rows)
 
+    def _update(self, rows: Rows) -> Update:
+        terms = Terms(
+            clip=self.clip_range(self._current_progress_remaining),  # type: ignore[operator]
+            vf_coef=self.vf_coef,
+            ent_coef=self.ent_coef,
+            kl_coefs=self.kl_coefs,
+            reference=self.reference,
+            rehearsal=self.rehearsal,
+        )
+        return Update(self.policy, rows, terms, train_actor=self.train_actor, dtype=self._dtype)
+
+    @torch.no_grad()
     def _rows(self) -> Rows:
         buffer = self.rollout_buffer
         count = buffer.buffer_size * buffer.n_envs
@@ -297,188 +259,42 @@ class FinetunePPO(PPO):
         advantages = tensor(buffer.advantages)
         if self.normalize_advantage:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        reference = torch.zeros_like(actions)
-        if self.reference is not None and self.train_actor:
-            with torch.inference_mode():
-                reference = self.reference.logits(observations, self._dtype)
-            reference = reference.clone()  # no longer an inference tensor
-        log_prob = tensor(buffer.log_probs)
-        if self.bf16 and self.train_actor:
-            # the ratio compares two policies, not two ways of rounding one
-            with torch.no_grad():
-                log_prob = self._distribution(self._logits(observations)).log_prob(actions).sum(1)
-        return Rows(
+        rows = Rows(
             observations=observations,
             actions=actions,
-            log_prob=log_prob,
+            log_prob=tensor(buffer.log_probs),
             advantages=advantages,
             returns=tensor(buffer.returns),
-            reference=reference,
+            reference=torch.zeros_like(actions),
         )
+        if self.reference is not None and self.train_actor:
+            rows.reference = self.reference.logits(observations, self._dtype)
+        if self.bf16 and self.train_actor:
+            # the ratio compares two policies, not two ways of rounding one
+            rows.log_prob = self._now(rows).log_prob(actions).sum(dim=1)
+        return rows
 
-    def _practice(self, batches: int) -> Sequence[Tensor | None]:
-        """Rows of the rehearsal for each minibatch of an epoch."""
-        if self.rehearsal is None or not self.train_actor:
-            return [None] * batches
-        size = (batches, self.rehearsal.rows)
-        known = len(self.rehearsal.observations)
-        picked = torch.randint(known, size, generator=self.generator)
-        return list(picked.to(self.device))
-
-    def _backward(self, batch: Tensor, practice: Tensor | None = None) -> None:
-        """Leave the gradients of one minibatch's loss.
-
-        The loss is PPO's clipped surrogate, ``vf_coef`` times the values' squared error, minus
-        ``ent_coef`` times the entropy, plus each head's KL(student || reference) times its weight,
-        on the minibatch and on the rehearsal.
-
-        Args:
-            batch: (n, ...) columns of :attr:`Rows.packed`.
-            practice: indices into the rehearsal.
-        """
-        obs_dim = batch.shape[1] - 2 * self.action_space.shape[0] - 3  # type: ignore[index]
-        observations = batch[:, :obs_dim]
-        values = self._values(observations)
-        errors = (2 * self.vf_coef / len(batch)) * (values.detach() - batch[:, -1])
-        if not self.train_actor:
-            values.backward(errors)  # type: ignore[no-untyped-call]
-            return
-        if practice is not None:
-            assert self.rehearsal is not None
-            observations = torch.cat([observations, self.rehearsal.observations[practice]])
-        outputs = self._logits(observations)
-        known = outputs.detach()
-        slopes, log_std_slope = self._slopes(known[: len(batch)], batch[:, obs_dim:])
-        if practice is not None:
-            slopes = torch.cat([slopes, self._practice_slopes(known[len(batch) :], practice)])
-        torch.autograd.backward([values, outputs], [errors, slopes])
-        log_std = self.policy.network.log_std
-        log_std.grad = log_std_slope
-
-    @torch.no_grad()
-    def _slopes(self, outputs: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the actor's loss, worked out by hand: autograd would take thrice as long.
-
-        Args:
-            outputs: (n, action_dim) raw outputs.
-            rest: (n, ...) what follows the observations in :attr:`Rows.packed`.
-
-        Returns:
-            By the outputs (n, action_dim), and by ``log_std`` (c,).
-        """
-        network, rows = self.policy.network, len(outputs)
-        layout, log_std = network.layout, network.log_std
-        width = layout.action_dim
-        actions, reference, narrow = rest[:, :width], rest[:, width : 2 * width], rest[:, -3:]
-        buttons, turns = layout.binary, layout.continuous
-        scale = layout.scale[turns]
-
-        logits, bent = outputs[:, buttons], outputs[:, turns].tanh()
-        pressed, chance = actions[:, buttons], logits.sigmoid()
-        std = scale * log_std.exp()
-        distance = (actions[:, turns] - layout.centre[turns] - scale * bent) / std
-        log_prob = (
-            (pressed * logits - functional.softplus(logits)).sum(dim=1)
-            - 0.5 * distance.square().sum(dim=1)
-            - (std.log().sum() + 0.5 * LOG_2PI * len(std))
-        )
-        advantages = narrow[:, 1]
-        ratio = (log_prob - narrow[:, 0]).exp()
-        clip = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        # the clipped side of the minimum is flat
-        flat = torch.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)
-        pull = (advantages * ratio).masked_fill_(flat, 0.0).div_(-rows).unsqueeze(1)
-
-        by_logit = pull * (pressed - chance)
-        by_mean = pull * distance / std
-        by_log_std = (pull * (distance.square() - 1)).sum(dim=0)
-        if self.ent_coef:
-            by_logit += (self.ent_coef / rows) * logits * chance * (1 - chance)
-            by_log_std -= self.ent_coef
-        if self.reference is not None and self.kl_coefs is not None:
-            weights = (layout.membership @ self.kl_coefs) / rows
-            towards = self._tie(logits, chance, bent, reference, weights)
-            by_logit += towards[0]
-            by_mean += towards[1]
-            by_log_std += (
-                rows * weights[turns] * ((2 * (log_std - self.reference.log_std)).exp() - 1)
-            )
-        slopes = torch.empty_like(outputs)
-        slopes[:, buttons] = by_logit
-        slopes[:, turns] = by_mean * scale * (1 - bent.square())
-        return slopes, by_log_std
-
-    @torch.no_grad()
-    def _practice_slopes(self, outputs: Tensor, practice: Tensor) -> Tensor:
-        """(k, action_dim) gradient of the rehearsal's KL by the outputs there (k, action_dim)."""
-        assert self.rehearsal is not None
-        layout, more = self.policy.network.layout, self.rehearsal
-        logits, bent = outputs[:, layout.binary], outputs[:, layout.continuous].tanh()
-        weights = more.weights[practice] / len(outputs)
-        by_logit, by_mean = self._tie(
-            logits, logits.sigmoid(), bent, more.reference[practice], weights
-        )
-        slopes = torch.empty_like(outputs)
-        slopes[:, layout.binary] = by_logit
-        slopes[:, layout.continuous] = (
-            by_mean * layout.scale[layout.continuous] * (1 - bent.square())
-        )
-        return slopes
-
-    def _tie(
-        self, logits: Tensor, chance: Tensor, bent: Tensor, reference: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of the weighted KL to the reference by log-odds (n, b) and by means (n, c).
-
-        Args:
-            logits: (n, b) log-odds.
-            chance: (n, b) their sigmoids.
-            bent: (n, c) tanh of the other outputs.
-            reference: (n, action_dim) the reference's raw outputs.
-            weights: (action_dim,) or (n, action_dim).
-        """
-        assert self.reference is not None
-        layout = self.reference.layout
-        scale = layout.scale[layout.continuous]
-        apart = logits - reference[:, layout.binary]
-        offset = scale * (bent - reference[:, layout.continuous].tanh())
-        return (
-            weights[..., layout.binary] * chance * (1 - chance) * apart,
-            weights[..., layout.continuous] * offset / self.reference.std.square(),
-        )
-
-    def _values(self, obs: Tensor) -> Tensor:
-        """(n,) the critic's values."""
-        return self.policy.values(obs, self._dtype).squeeze(1)
-
-    def _logits(self, obs: Tensor) -> Tensor:
-        """(n, action_dim) the actor's raw outputs."""
-        return self.policy.network.logits(obs, self._dtype)
+    def _now(self, rows: Rows) -> ActionDistribution:
+        """What the policy as it is would do, multiplied as in the update."""
+        return self._distribution(self.policy.network.logits(rows.observations, self._dtype))
 
     @property
     def _dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.bf16 else torch.float32
 
-    @torch.no_grad()
-    def _too_far(self, batch: Tensor) -> bool:
+    def _too_far(self, rows: Rows) -> bool:
         """Whether the policy has left ``target_kl`` behind; one look per epoch."""
         if self.target_kl is None or not self.train_actor:
             return False
-        layout = self.policy.network.layout
-        obs_dim = batch.shape[1] - 2 * layout.action_dim - 3
-        distribution = self._distribution(self._logits(batch[:, :obs_dim]))
-        actions = batch[:, obs_dim : obs_dim + layout.action_dim]
-        change = distribution.log_prob(actions).sum(dim=1) - batch[:, -3]
+        change = self._now(rows).log_prob(rows.actions).sum(dim=1) - rows.log_prob
         return float((change.exp() - 1 - change).mean()) > 1.5 * self.target_kl
 
-    @torch.no_grad()
     def _record(self, rows: Rows) -> None:
         """Look back at an update, on every fourth of its rows."""
         if not self.train_actor:
             return
-        rows = rows.thinned(4)
-        network = self.policy.network
-        now = self._distribution(self._logits(rows.observations))
+        rows = rows.at(slice(None, None, 4))
+        network, now = self.policy.network, self._now(rows)
         change = now.log_prob(rows.actions).sum(dim=1) - rows.log_prob
         clip = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         self.last |= {

@@ -1,10 +1,12 @@
 """A stack of affine layers with ReLU between them, forwards and backwards in few calls.
 
 At a few hundred rows per step, a network this small spends as much time between its matrix
-products as in them, so the whole stack is one node of the autograd graph. On the CPU the
-products go to oneDNN, which applies bias and ReLU on the way out and uses the processor's widest
-vectors whoever made it; torch's own float32 products use half of them on some processors
-(``benchmarks/distill.py`` measures the difference). Elsewhere they are torch's.
+products as in them. :func:`mlp` is one node of the autograd graph; :class:`Backprop` does
+without the graph, for loops that know the slope of their loss. On the CPU the products that a
+bias and a ReLU follow go to oneDNN, which applies both on the way out.
+
+Hidden layers can be multiplied in bfloat16. The last layer never is: its outputs are few, so it
+would save nothing, and they are what the loss looks at.
 """
 
 from __future__ import annotations
@@ -21,82 +23,131 @@ _ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignor
     torch.ops.mkldnn, "_linear_pointwise"
 )
 
-_NARROW = 64
-"""Columns below which a product is three times as fast the other way round."""
+Layer = tuple[Tensor, Tensor]
+"""(outputs, inputs) weight and (outputs,) bias."""
 
 
-def mlp(
-    inputs: Tensor,
-    layers: Sequence[tuple[Tensor, Tensor]],
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+def mlp(inputs: Tensor, layers: Sequence[Layer], dtype: torch.dtype = torch.float32) -> Tensor:
     """(n, outputs) float32 of a stack of affine layers with ReLU between them.
 
     Args:
         inputs: (n, features). No gradient flows to them.
-        layers: (outputs, inputs) weight and (outputs,) bias of each layer, float32.
-        dtype: what matrices are multiplied in; sums and the gradients handed on are float32.
+        layers: weight and bias of each layer, float32.
+        dtype: what hidden layers are multiplied in; gradients handed on are float32.
     """
-    parameters = [parameter for layer in layers for parameter in layer]
     if torch.is_grad_enabled():
+        parameters = [parameter for layer in layers for parameter in layer]
         result: Tensor = _Stack.apply(inputs, dtype, *parameters)  # type: ignore[no-untyped-call]
         return result
-    return _forward(inputs, dtype, parameters)[0].float()
+    return _forward(inputs.to(dtype), _rounded(layers, dtype))[0]
+
+
+class Backprop:
+    """Outputs of a stack and the gradients of its parameters, without autograd's graph.
+
+    Call :meth:`forward`, work out the loss's slope by the outputs, call :meth:`backward`:
+    every parameter's ``grad`` then holds its gradient. An optimiser may change the parameters
+    in place between two such rounds.
+
+    Args:
+        layers: weight and bias of each layer, float32; each parameter's ``grad`` is a tensor
+            already and is overwritten.
+        dtype: what hidden layers are multiplied in.
+        mask: (outputs, inputs) of the last weight, 0 where an entry is none: it counts as 0 and
+            has no gradient. None: all entries are some.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        dtype: torch.dtype = torch.float32,
+        mask: Tensor | None = None,
+    ) -> None:
+        self._dtype, self._mask = dtype, mask
+        self._parameters = [(weight.detach(), bias.detach()) for weight, bias in layers]
+        self._slopes = [(_gradient(weight), _gradient(bias)) for weight, bias in layers]
+        self._layers = _rounded(self._parameters, dtype)
+        self._inner: list[Tensor] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, outputs) float32 for inputs (n, features)."""
+        hidden = self._parameters[:-1]
+        if self._dtype != torch.float32:
+            torch._foreach_copy_(_flat(self._layers[:-1]), _flat(hidden))
+        if self._mask is not None:
+            weight, bias = self._parameters[-1]
+            self._layers[-1] = (weight * self._mask, bias)
+        outputs, self._inner = _forward(inputs.to(self._dtype), self._layers)
+        return outputs
+
+    def backward(self, slopes: Tensor) -> None:
+        """Leave the gradients that slopes (n, outputs) of a loss by the latest outputs give."""
+        found = _backward(slopes, self._inner, [weight for weight, _ in self._layers])
+        if self._mask is not None:
+            found[-1][0].mul_(self._mask)
+        torch._foreach_copy_(_flat(self._slopes), _flat(found))
 
 
 class _Stack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
-        outputs, inner, weights = _forward(inputs, dtype, parameters)
-        ctx.save_for_backward(*inner, *weights)
-        return outputs.float()
+        layers = _rounded(list(zip(parameters[::2], parameters[1::2], strict=True)), dtype)
+        outputs, inner = _forward(inputs.to(dtype), layers)
+        ctx.save_for_backward(*inner, *(weight for weight, _ in layers))
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         half = len(saved) // 2
-        inner, weights = saved[:half], saved[half:]
-        gradient = gradient.to(weights[0].dtype)
-        found: list[Tensor] = []
-        for layer in range(half - 1, -1, -1):
-            found.append(gradient.sum(dim=0, dtype=torch.float32))
-            found.append(_transposed_product(gradient, inner[layer]).float())
-            if layer:
-                gradient = _affine(gradient, weights[layer].t(), None)
-                # the ReLU's output is positive exactly where its input was
-                gradient = torch.ops.aten.threshold_backward(gradient, inner[layer], 0)
-        return None, None, *reversed(found)
+        found = _backward(gradient, saved[:half], saved[half:])
+        return None, None, *(gradient.float() for gradient in _flat(found))
 
 
-def _forward(
-    inputs: Tensor, dtype: torch.dtype, parameters: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Outputs, the input of every layer, and every layer's weight as it was multiplied."""
-    weights = [weight.to(dtype) for weight in parameters[::2]]
-    biases = [bias.to(dtype) for bias in parameters[1::2]]
-    inner = [inputs.to(dtype)]
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+def _rounded(layers: Sequence[Layer], dtype: torch.dtype) -> list[Layer]:
+    """The layers as they are multiplied."""
+    return [*((w.to(dtype), b.to(dtype)) for w, b in layers[:-1]), layers[-1]]
+
+
+def _forward(inputs: Tensor, layers: Sequence[Layer]) -> tuple[Tensor, list[Tensor]]:
+    """Outputs, and the input of every layer; the last one's is float32."""
+    inner = [inputs]
+    for weight, bias in layers[:-1]:
         inner.append(_affine(inner[-1], weight, bias, relu=True))
-    return _affine(inner[-1], weights[-1], biases[-1]), inner, weights
+    inner[-1] = inner[-1].float()
+    return _affine(inner[-1], *layers[-1], relu=False), inner
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
+def _backward(gradient: Tensor, inner: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Layer]:
+    """Gradients of every layer's weight and bias, in the dtype of its products."""
+    found = []
+    for layer in range(len(weights) - 1, -1, -1):
+        # a sum of bfloat16 is rounded once, at its end
+        found.append((torch.mm(gradient.t(), inner[layer]), gradient.sum(dim=0)))
+        if layer:
+            gradient = torch.mm(gradient, weights[layer])
+            # the ReLU's output is positive exactly where its input was
+            torch.ops.aten.threshold_backward.grad_input(
+                gradient, inner[layer], 0, grad_input=gradient
+            )
+            gradient = gradient.to(weights[layer - 1].dtype)
+    return found[::-1]
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
     """x weightᵀ + bias, through a ReLU if asked."""
-    if _ONEDNN and x.device.type == "cpu":
-        activation = "relu" if relu else "none"
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
+    if relu and _ONEDNN and x.device.type == "cpu":
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
         return y
     y = functional.linear(x, weight, bias)
     return y.relu_() if relu else y
 
 
-def _transposed_product(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ b, the gradient of a weight."""
-    if not _ONEDNN or a.device.type != "cpu":
-        return torch.mm(a.t(), b)
-    if b.shape[1] < _NARROW:
-        return _affine(b.t(), a.t(), None).t()
-    if a.dtype == torch.float32:
-        return _affine(a.t(), b.t(), None)
-    return torch.mm(a.t(), b)
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _flat(layers: Sequence[Layer]) -> list[Tensor]:
+    return [tensor for layer in layers for tensor in layer]

@@ -12,7 +12,7 @@ from skilldistill import domain as domains
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError
 from skilldistill.policy.heads import ActionDistribution, ActionLayout
-from skilldistill.policy.mlp import mlp
+from skilldistill.policy.mlp import Backprop, Layer, mlp
 
 LARGEST_INPUT = 10.0
 """Normalised observations are clipped to this, as ``VecNormalize`` does."""
@@ -91,12 +91,20 @@ class DistilledPolicyNetwork(nn.Module):
 
         Args:
             obs: (n, obs_dim) unified observations.
-            dtype: what matrices are multiplied in.
+            dtype: what hidden layers are multiplied in.
         """
-        layers = [(layer.weight, layer.bias) for layer in self._encoder]
-        layers.append((self.head_hidden.weight, self.head_hidden.bias))
-        layers.append((self.head_output.weight * self.output_blocks, self.head_output.bias))
-        return mlp(self.normalised(obs), layers, dtype)
+        *hidden, (weight, bias) = self._layers
+        return mlp(self.normalised(obs), [*hidden, (weight * self.output_blocks, bias)], dtype)
+
+    def backprop(self, dtype: torch.dtype = torch.float32) -> Backprop:
+        """From :meth:`normalised` observations to raw head outputs, and gradients back.
+
+        Parameters must have a ``grad`` by then.
+
+        Args:
+            dtype: what hidden layers are multiplied in.
+        """
+        return Backprop(self._layers, dtype, self.output_blocks)
 
     def normalised(self, obs: Tensor) -> Tensor:
         """(n, obs_dim) observations centred and scaled, in float32, clipped to ±10.
@@ -133,8 +141,10 @@ class DistilledPolicyNetwork(nn.Module):
         return self.distribution(obs).mean()
 
     @property
-    def _encoder(self) -> list[nn.Linear]:
-        return [cast(nn.Linear, layer) for layer in self.encoder]
+    def _layers(self) -> list[Layer]:
+        linear = [cast(nn.Linear, layer) for layer in self.encoder]
+        linear += [self.head_hidden, self.head_output]
+        return [(layer.weight, layer.bias) for layer in linear]
 
     @property
     def std(self) -> Tensor:

@@ -24,7 +24,7 @@ from skilldistill import domain as domains
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError
 from skilldistill.policy.heads import ActionDistribution, ActionLayout
-from skilldistill.policy.mlp import mlp
+from skilldistill.policy.mlp import Backprop, Layer, mlp
 from skilldistill.policy.network import DistilledPolicyNetwork
 
 ACTOR, CRITIC = 0, 1
@@ -195,11 +195,18 @@ class DistilledPolicy(ActorCriticPolicy):
 
         Args:
             obs: unified observations.
-            dtype: what matrices are multiplied in.
+            dtype: what hidden layers are multiplied in.
         """
+        return mlp(self.network.normalised(obs), self._critic_layers, dtype)
+
+    def critic_backprop(self, dtype: torch.dtype = torch.float32) -> Backprop:
+        """The critic's, as :meth:`DistilledPolicyNetwork.backprop` is the actor's."""
+        return Backprop(self._critic_layers, dtype)
+
+    @property
+    def _critic_layers(self) -> list[Layer]:
         linear = [layer for layer in self.critic if isinstance(layer, nn.Linear)]
-        layers = [(layer.weight, layer.bias) for layer in linear]
-        return mlp(self.network.normalised(obs), layers, dtype)
+        return [(layer.weight, layer.bias) for layer in linear]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.get_distribution(observation).get_actions(deterministic=deterministic)

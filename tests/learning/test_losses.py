@@ -15,9 +15,9 @@ from skilldistill.learning.losses import (
     LOG_STD_FLOOR,
     STD_CEILING,
     STD_FLOOR,
+    Gradients,
     Objective,
     gradient_cosines,
-    gradients,
     head_sums,
     loss,
     metrics,
@@ -200,7 +200,7 @@ def test_written_out_gradients_are_the_losss(kind: str, temperature: float, log_
     weights = objective.weights.double()
     loss(logits, spread, table, layout, objective, weights).backward()
     weight = row_weights(table[None], layout, weights)[0]
-    found = gradients(logits.detach(), spread.detach(), table, weight, layout, objective)
+    found = Gradients(layout, objective)(logits.detach(), spread.detach(), table, weight)
     assert logits.grad is not None
     assert torch.allclose(found[0], logits.grad)
     assert torch.allclose(
@@ -215,7 +215,7 @@ def test_written_out_gradients_of_unlabelled_dimensions_are_exactly_zero(kind: s
     objective = Objective(DOMAIN, kind=kind)
     table = objective.label_table(targets, std, mask)
     weight = row_weights(table[None], LAYOUT, objective.weights)[0]
-    found = gradients(torch.randn(64, 2), torch.zeros(1), table, weight, LAYOUT, objective)
+    found = Gradients(LAYOUT, objective)(torch.randn(64, 2), torch.zeros(1), table, weight)
     assert float(found[0][:, 1].abs().max()) == 0
     assert float(found[1].abs().max()) == 0
     assert float(found[0][mask[:, 0], 0].abs().min()) > 0
@@ -294,7 +294,7 @@ def test_a_deviation_at_its_floor_can_rise_again() -> None:
     weight = row_weights(table[None], LAYOUT, objective.weights)[0]
     logits = torch.zeros(64, 2)  # far from the targets: the errors ask for a wider deviation
     at_floor = torch.tensor([LOG_STD_FLOOR])
-    found = gradients(logits, at_floor, table, weight, LAYOUT, objective)[1]
+    found = Gradients(LAYOUT, objective)(logits, at_floor, table, weight)[1]
     spread = at_floor.clone().requires_grad_()
     loss(logits, spread, table, LAYOUT, objective, objective.weights).backward()
     assert float(found) < -1

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skilldistill.policy import mlp as module
-from skilldistill.policy.mlp import mlp
+from skilldistill.policy.mlp import Backprop, mlp
 
 
 def stack(*sizes: int) -> nn.Sequential:
@@ -18,8 +18,13 @@ def stack(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def layers_of(network: nn.Sequential) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def layers_of(network: nn.Sequential) -> list[tuple[nn.Parameter, nn.Parameter]]:
     return [(layer.weight, layer.bias) for layer in network if isinstance(layer, nn.Linear)]
+
+
+def give_gradients(network: nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.grad = torch.full_like(parameter, torch.nan)
 
 
 @pytest.mark.parametrize("onednn", [True, False])
@@ -67,3 +72,46 @@ def test_gradients_can_be_asked_for_twice() -> None:
     second = torch.autograd.grad(found, list(network.parameters()))
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("onednn", [True, False])
+def test_without_a_graph_outputs_and_gradients_are_the_same(
+    dtype: torch.dtype, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not onednn:
+        monkeypatch.setattr(module, "_ONEDNN", False)
+    network, inputs = stack(20, 96, 80, 9), torch.randn(64, 20)
+    layers, parameters = layers_of(network), list(network.parameters())
+    found = mlp(inputs, layers, dtype)
+    slope = torch.randn(64, 9)
+    wanted = torch.autograd.grad(found, parameters, slope)
+    give_gradients(network)
+    backprop = Backprop(layers, dtype)
+    assert torch.equal(backprop.forward(inputs), found)
+    for _ in range(2):  # gradients are overwritten, not added to
+        backprop.backward(slope)
+        assert all(torch.equal(p.grad, g) for p, g in zip(parameters, wanted, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_follows_parameters_that_an_optimiser_changed(dtype: torch.dtype) -> None:
+    network, inputs = stack(20, 32, 9), torch.randn(64, 20)
+    give_gradients(network)
+    backprop = Backprop(layers_of(network), dtype)
+    backprop.backward(backprop.forward(inputs))
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    assert torch.equal(backprop.forward(inputs), mlp(inputs, layers_of(network), dtype))
+
+
+def test_entries_outside_the_mask_count_as_zero_and_have_no_gradient() -> None:
+    network, inputs = stack(20, 32, 9), torch.randn(64, 20)
+    mask = (torch.rand(9, 32) < 0.5).float()
+    (first, (weight, bias)) = layers_of(network)
+    give_gradients(network)
+    backprop = Backprop([first, (weight, bias)], mask=mask)
+    found = backprop.forward(inputs)
+    assert torch.equal(found, mlp(inputs, [first, (weight * mask, bias)]))
+    backprop.backward(torch.randn(64, 9))
+    assert weight.grad is not None
+    assert torch.equal(weight.grad != 0, mask.bool())
