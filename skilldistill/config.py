@@ -222,7 +222,9 @@ class FinetuneConfig(BaseConfig):
     opponent: str = option("chaser", "scripted opponent, mix, self, or a policy reference")
     guard_every: int = option(5, "rollouts between guard evaluations; 0 turns the guard off", low=0)
     guard_episodes: int = option(64, "episodes per task and guard evaluation", low=2)
-    bf16: bool = option(False, "multiply matrices in bfloat16 during updates")
+    bf16: bool = option(
+        True, "multiply matrices in bfloat16 during updates where the processor can do that"
+    )
     device: str = option("auto", "torch device; auto takes a GPU where there is one")
     tensorboard: bool = option(False, "also write TensorBoard event files")
     resume: bool = option(False, "go on from the last unfinished run of the same command")

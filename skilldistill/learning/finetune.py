@@ -27,7 +27,7 @@ import torch
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
-from skilldistill.learning.device import pick_device
+from skilldistill.learning.device import pick_device, product_dtype
 from skilldistill.learning.guard import (
     LAST_RESORT,
     PATIENCE,
@@ -232,7 +232,7 @@ class _Run:
         self.reference.to(model.device)
         model.reference = self.reference
         model.rehearsal = self._rehearsal(model)
-        model.bf16 = config.bf16
+        model.dtype = product_dtype(config.bf16, model.device)
         model.stop = self.stop
         self.env.seed(_training_seed(config.seed))
         model._last_obs = stagger(self.env, self.env.reset(), self.reference)

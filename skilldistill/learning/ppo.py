@@ -55,7 +55,7 @@ class FinetunePPO(PPO):
         kl_coefs: (heads,) weight of KL(student || reference) per head.
         reference: the policy to stay close to; None for no such term.
         rehearsal: states beside the rollout's for the KL; None for none.
-        bf16: round what an update's hidden layers multiply to bfloat16.
+        dtype: what an update multiplies hidden layers in.
         generator: where all random numbers of rollouts and updates come from.
         stop: asked before every tick and minibatch; ends the work with :class:`Stopped`.
         last: figures of the latest rollout and update.
@@ -71,7 +71,7 @@ class FinetunePPO(PPO):
         self.kl_coefs: Tensor | None = None
         self.reference: DistilledPolicyNetwork | None = None
         self.rehearsal: Rehearsal | None = None
-        self.bf16 = False
+        self.dtype = torch.float32
         self.generator = torch.Generator().manual_seed(kwargs.get("seed") or 0)
         self.stop: StopCheck = never
         self.last: dict[str, float] = {}
@@ -85,7 +85,7 @@ class FinetunePPO(PPO):
             "kl_coefs",
             "reference",
             "generator",
-            "bf16",
+            "dtype",
             "rehearsal",
         ]
         transient = ["stop", "last", "_last_obs", "_last_episode_starts", "_last_original_obs"]
@@ -231,7 +231,7 @@ class FinetunePPO(PPO):
                         part.clip(self.max_grad_norm)
                         part.step()
                 self._n_updates += 1
-                if self._too_far(rows.at(batch.rows)) and epoch + 1 < self.n_epochs:
+                if self._too_far(rows, batch.rows) and epoch + 1 < self.n_epochs:
                     break
         self.policy.set_training_mode(False)
         self._record(rows)
@@ -245,7 +245,7 @@ class FinetunePPO(PPO):
             reference=self.reference,
             rehearsal=self.rehearsal,
         )
-        return Update(self.policy, rows, terms, train_actor=self.train_actor, dtype=self._dtype)
+        return Update(self.policy, rows, terms, train_actor=self.train_actor, dtype=self.dtype)
 
     @torch.no_grad()
     def _rows(self) -> Rows:
@@ -268,24 +268,21 @@ class FinetunePPO(PPO):
             reference=torch.zeros_like(actions),
         )
         if self.reference is not None and self.train_actor:
-            rows.reference = self.reference.logits(observations, self._dtype)
-        if self.bf16 and self.train_actor:
+            rows.reference = self.reference.logits(observations, self.dtype)
+        if self.dtype != torch.float32 and self.train_actor:
             # the ratio compares two policies, not two ways of rounding one
             rows.log_prob = self._now(rows).log_prob(actions).sum(dim=1)
         return rows
 
     def _now(self, rows: Rows) -> ActionDistribution:
         """What the policy as it is would do, multiplied as in the update."""
-        return self._distribution(self.policy.network.logits(rows.observations, self._dtype))
+        return self._distribution(self.policy.network.logits(rows.observations, self.dtype))
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.bf16 else torch.float32
-
-    def _too_far(self, rows: Rows) -> bool:
+    def _too_far(self, rows: Rows, chosen: Tensor) -> bool:
         """Whether the policy has left ``target_kl`` behind; one look per epoch."""
         if self.target_kl is None or not self.train_actor:
             return False
+        rows = rows.at(chosen)
         change = self._now(rows).log_prob(rows.actions).sum(dim=1) - rows.log_prob
         return float((change.exp() - 1 - change).mean()) > 1.5 * self.target_kl
 
