@@ -257,10 +257,11 @@ def measure_ablation(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
                 device="cpu",
             )  # fmt: skip
             config = dataclasses.replace(config, **json.loads(options.settings), **changes)
-            key = [name, dataclasses.asdict(config), options.guard_fights]
+            rounds = options.ablation_rounds
+            key = [name, rounds, dataclasses.asdict(config), options.guard_fights]
             found = known.get(json.dumps(key))
             if found is None:
-                start = student(options.students, seed, 5)
+                start = student(options.students, seed, rounds)
                 begin = fresh(start, seed) if name == "from scratch" else start
                 found = ablated(begin, start, config, options.guard_fights)
                 with record.open("a") as file:
@@ -323,6 +324,7 @@ def main() -> int:
     parser.add_argument("--ablation-first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--ablation-steps", type=int, default=500_000)
     parser.add_argument("--ablation-opponent", default="mix")
+    parser.add_argument("--ablation-rounds", type=int, default=5, help="of the students")
     parser.add_argument("--guard-fights", type=int, default=128)
     parser.add_argument("--settings", default="{}", help="more of FinetuneConfig, as JSON")
     parser.add_argument("--repeats", type=int, default=3)

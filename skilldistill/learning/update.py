@@ -181,7 +181,7 @@ class _Actor:
             self._kl, self._std_kl = self.strength(weights), weights[layout.continuous]
 
     def columns(self, rows: Rows) -> Tensor:
-        """(r, 3 action_dim + 4) what the loss needs of each row."""
+        """(r, 2 action_dim + 4 + buttons) what the loss needs of each row."""
         layout = self._layout
         # whatever of the log-density does not change with the policy
         constant = self._range.log().sum() + 0.5 * LOG_2PI * len(self._range)
