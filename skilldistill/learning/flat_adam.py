@@ -24,7 +24,7 @@ class FlatAdam:
     """One group of an optimiser, laid out flat; made by :func:`flattened`.
 
     Args:
-        optimizer: a plain Adam without weight decay or AMSGrad.
+        optimizer: Adam, without AMSGrad, which would be a third moment.
         group: which of its parameter groups.
 
     Attributes:
@@ -33,6 +33,7 @@ class FlatAdam:
 
     def __init__(self, optimizer: torch.optim.Adam, group: int) -> None:
         self._settings = optimizer.param_groups[group]
+        assert not self._settings["amsgrad"]
         self._state = optimizer.state
         self._parameters: list[Tensor] = self._settings["params"]
         states = [self._state[p] for p in self._parameters]
@@ -56,9 +57,9 @@ class FlatAdam:
         average, square = self._moments
         adam(
             [self._values], [self.gradient], [average], [square], [], [self._steps],
-            fused=True, amsgrad=False, maximize=False, weight_decay=0.0, has_complex=False,
+            fused=True, has_complex=False, amsgrad=False, maximize=settings["maximize"],
+            weight_decay=settings["weight_decay"], lr=settings["lr"], eps=settings["eps"],
             beta1=settings["betas"][0], beta2=settings["betas"][1],
-            lr=settings["lr"], eps=settings["eps"],
         )  # fmt: skip
 
     def clip(self, norm: float) -> None:

@@ -23,7 +23,7 @@ from skilldistill.learning.distill import (
     pick_device,
     product_dtype,
 )
-from skilldistill.learning.losses import Objective
+from skilldistill.learning.losses import LOG_STD_FLOOR, Objective
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
@@ -65,6 +65,23 @@ def test_the_student_comes_to_agree(reader: DatasetReader, tmp_path: Path) -> No
     assert outcome.metrics["ring/agreement"] > 0.9
     assert outcome.metrics["steer/error"] < 0.03
     assert outcome.metrics["samples_per_second"] > 0
+
+
+def test_the_deviation_is_learnt(reader: DatasetReader, tmp_path: Path) -> None:
+    short = train(reader, tmp_path / "a", replace(CONFIG, epochs=1))
+    long = train(reader, tmp_path / "b", replace(CONFIG, epochs=9))
+    assert not torch.equal(short.network.log_std, long.network.log_std)
+
+
+def test_the_deviation_never_falls_through_its_floor(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wide(network: DistilledPolicyNetwork, labels: object) -> None:
+        network.log_std.data.fill_(1.0)  # a long way to fall, fast
+
+    monkeypatch.setattr(module, "match_std", wide)
+    outcome = train(reader, tmp_path, replace(CONFIG, epochs=9, lr=0.3))
+    assert float(outcome.network.log_std.detach().min()) >= LOG_STD_FLOOR
 
 
 def test_the_same_seed_gives_the_same_weights(reader: DatasetReader, tmp_path: Path) -> None:

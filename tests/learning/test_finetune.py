@@ -15,6 +15,7 @@ import torch
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
+from skilldistill.learning.device import product_dtype
 from skilldistill.learning.finetune import FinetuneOutcome, _Run, finetune
 from skilldistill.learning.journal import RECORDS_FILE
 from skilldistill.learning.sparring import SELF, START
@@ -77,6 +78,14 @@ def test_it_learns_what_the_start_did_not_know(tmp_path: Path) -> None:
     assert outcome.summary["steps"] >= 40_000
     played = half_trained.scores(NetworkPolicy(outcome.network), ["both"])["both"].mean()
     assert played == pytest.approx(after["both"])
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_updates_are_rounded_only_where_that_is_wanted_and_native(
+    bf16: bool, tmp_path: Path
+) -> None:
+    outcome = run(tmp_path, settings(bf16=bf16, timesteps=100))
+    assert outcome.model.dtype == product_dtype(bf16, torch.device("cpu"))
 
 
 def test_the_actor_is_bit_identical_until_the_critic_is_ready(tmp_path: Path) -> None:

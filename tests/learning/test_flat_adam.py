@@ -15,7 +15,7 @@ def make() -> tuple[nn.Sequential, torch.optim.Adam]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
     groups = [{"params": list(network[0].parameters())}, {"params": list(network[2].parameters())}]
-    return network, torch.optim.Adam(groups, lr=1e-2, betas=(0.8, 0.95), eps=1e-5, fused=True)
+    return network, torch.optim.Adam(groups, lr=1e-2, betas=(0.8, 0.95), eps=1e-5, weight_decay=0.1)
 
 
 def gradient(network: nn.Sequential, seed: int) -> list[torch.Tensor]:
