@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bars import Bars
+from bars import Bars, measure_all
 from students import composite, scores, student, workspace_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -307,14 +307,7 @@ def main() -> int:
     if options.what == "epoch":
         measure_epoch(options.dataset)
         return 0
-    bars = Bars()
-    with tempfile.TemporaryDirectory() as scratch:
-        options.students = options.students or Path(scratch)
-        chosen = measures if options.what == "all" else [options.what]
-        figures = {name: measures[name](options, bars) for name in chosen}
-    if options.json:
-        options.json.write_text(json.dumps({"bars": bars.rows, **figures}, indent=2) + "\n")
-    return 0 if bars.all_met else 1
+    return measure_all(measures, options)
 
 
 def compare(

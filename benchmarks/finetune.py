@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bars import Bars
+from bars import Bars, measure_all
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from students import composite, report, scores, student
@@ -330,14 +330,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    bars = Bars()
-    with tempfile.TemporaryDirectory() as scratch:
-        options.students = options.students or Path(scratch)
-        chosen = measures if options.what == "all" else [options.what]
-        figures = {name: measures[name](options, bars) for name in chosen}
-    if options.json:
-        options.json.write_text(json.dumps({"bars": bars.rows, **figures}, indent=2) + "\n")
-    return 0 if bars.all_met else 1
+    return measure_all(measures, options)
 
 
 if __name__ == "__main__":
