@@ -73,14 +73,14 @@ def test_the_deviation_is_learnt(reader: DatasetReader, tmp_path: Path) -> None:
     assert not torch.equal(short.network.log_std, long.network.log_std)
 
 
-def test_the_deviation_never_falls_through_its_floor(
+def test_a_deviation_below_its_floor_is_lifted(
     reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wide(network: DistilledPolicyNetwork, labels: object) -> None:
-        network.log_std.data.fill_(1.0)  # a long way to fall, fast
+    def narrow(network: DistilledPolicyNetwork, labels: object) -> None:
+        network.log_std.data.fill_(LOG_STD_FLOOR - 2)  # no gradient would lead out of there
 
-    monkeypatch.setattr(module, "match_std", wide)
-    outcome = train(reader, tmp_path, replace(CONFIG, epochs=9, lr=0.3))
+    monkeypatch.setattr(module, "match_std", narrow)
+    outcome = train(reader, tmp_path, replace(CONFIG, epochs=1))
     assert float(outcome.network.log_std.detach().min()) >= LOG_STD_FLOOR
 
 
