@@ -140,6 +140,7 @@ def _retention(report: EvaluationReport) -> str:
 _RUN = {
     "steps": "steps",
     "warmup_steps": "of them critic only",
+    "warmup_updates": "updates of the critic alone",
     "collapse_depth": "collapse depth",
     "kl_raises": "times the tie was tightened",
     "rollbacks": "times good weights came back",

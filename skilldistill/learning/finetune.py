@@ -1,10 +1,11 @@
 """PPO from a distilled policy, with a guard that keeps it from falling on the way.
 
 The order of things: the critic learns alone until it explains the returns; then the actor
-joins, its learning rate rising from nothing, tied to the distilled policy by a KL term that
-fades. Every few rollouts the policy plays fixed episodes of every task; where it has fallen
-behind the distilled one, the tie is tightened, and if that does not help, the last good
-weights come back, at half the learning rate. A run that falls again and again ends with them.
+joins, from the rollout at hand on, its learning rate rising from nothing, tied to the distilled
+policy by a KL term that fades. Every few rollouts the policy plays fixed episodes of every task;
+where it has fallen behind the distilled one, the tie is tightened, and if that does not help, the
+last good weights come back, at half the learning rate. A run that falls again and again ends with
+them.
 
 A run's state is taken at every rollout boundary and holds everything that changes. An
 interrupted run saves the latest one, so that going on repeats the unfinished rollout exactly.
@@ -66,6 +67,8 @@ TIGHTEST = 1000.0
 CALM = 0.9
 CAUTION = 0.5
 """Factor on both learning rates with each rollback: the same step would fall the same way."""
+WARMUP_UPDATES = 5
+"""Most updates of the critic alone on one rollout, in case it never explains enough."""
 SAVE_SECONDS = 15.0
 Evaluate = Callable[[Policy, Sequence[str]], Scores]
 """Plays the named tasks on seeds that are the same at every call."""
@@ -271,21 +274,16 @@ class _Run:
     def iterate(self) -> None:
         """One rollout, one update, and what the guard has to say."""
         began = time.perf_counter()
-        model, config = self.model, self.config
+        model = self.model
         for rival in self.selves:
             rival.become(self.pool.draw(model.generator))
         before = self.steps
         model.collect_rollouts(self.env, _QUIET, model.rollout_buffer, model.n_steps)
         self.rollouts += 1
-        explained = model.last["explained_variance"]
-        if self.released < 0 and (
-            explained >= config.warmup_explained_variance
-            or before >= config.warmup_fraction * config.timesteps
-        ):
-            self.released = before
-            self.good = self._weights()  # the distilled actor, with a critic that knows it
-        self._schedule(before)
-        model.train()
+        alone = self._warm_up(before) if self.released < 0 else 0
+        if self.released >= 0:
+            self._schedule(before)
+            model.train()
         if not self._finite():
             self._recover(("weights are not finite",))
         self.clock.learning += time.perf_counter() - began
@@ -296,9 +294,34 @@ class _Run:
             phase="actor" if model.train_actor else "critic",
             actor_lr=model.actor_lr if model.train_actor else 0.0,
             kl_coefs=self._kl_coefs(before),
+            critic_updates=alone,
             **model.last,
         )
         self._guard()
+
+    def _warm_up(self, begun: int) -> int:
+        """Let the critic learn alone from a rollout; answers how many updates it took.
+
+        The actor does not change meanwhile, so a rollout is not used up by that: judged anew by
+        the critic that knows it, it is the first the actor learns from.
+        """
+        model, config = self.model, self.config
+        due = begun >= config.warmup_fraction * config.timesteps
+        self._schedule(begun)
+        updates = 0
+        while not (due or self._explained) and updates < WARMUP_UPDATES:
+            model.train()
+            model.appraise()
+            updates += 1
+        if due or self._explained:
+            self.released = begun
+            self.good = self._weights()  # the distilled actor, with a critic that knows it
+        return updates
+
+    @property
+    def _explained(self) -> bool:
+        known = self.model.last["explained_variance"]
+        return known >= self.config.warmup_explained_variance
 
     def _schedule(self, steps: int) -> None:
         """Set learning rates and KL weights for the update of a rollout begun at ``steps``."""
@@ -541,6 +564,7 @@ class _Run:
         return {
             "steps": self.steps,
             "warmup_steps": self.released if self.released >= 0 else self.steps,
+            "warmup_updates": sum(record.get("critic_updates", 0) for record in self.records),
             "before": before,
             "after": dict(self.latest),
             "metric": {name: self.domain.task(name).main_metric for name in before},

@@ -15,6 +15,7 @@ checkpoints and hyperparameters are used as they are:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +35,22 @@ from skilldistill.policy.heads import ActionDistribution, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.sb3 import ACTOR, CRITIC, DistilledPolicy
 from skilldistill.progress import StopCheck, never
+
+
+@dataclass
+class Played:
+    """What a rollout leaves besides its buffer, so that another critic can judge it again."""
+
+    outputs: Tensor
+    """(ticks, arenas, action_dim) raw outputs of the actor."""
+    rewards: NDArray[np.float32]
+    """(ticks, arenas) as the arenas gave them."""
+    observations: NDArray[np.float32]
+    """(arenas, obs_dim) after the last tick."""
+    dones: NDArray[np.bool_]
+    """(arenas,) whether the last tick ended an episode."""
+    ends: list[tuple[int, Ended]]
+    """Ticks in which episodes ended, and how."""
 
 
 class Stopped(Exception):
@@ -75,6 +92,7 @@ class FinetunePPO(PPO):
         self.generator = torch.Generator().manual_seed(kwargs.get("seed") or 0)
         self.stop: StopCheck = never
         self.last: dict[str, float] = {}
+        self._played: Played | None = None
 
     def _excluded_save_params(self) -> list[str]:
         # a saved zip holds what stable_baselines3.PPO knows, and nothing else
@@ -88,7 +106,14 @@ class FinetunePPO(PPO):
             "dtype",
             "rehearsal",
         ]
-        transient = ["stop", "last", "_last_obs", "_last_episode_starts", "_last_original_obs"]
+        transient = [
+            "stop",
+            "last",
+            "_played",
+            "_last_obs",
+            "_last_episode_starts",
+            "_last_original_obs",
+        ]
         excluded: list[str] = super()._excluded_save_params()
         return [*excluded, *own, *transient]
 
@@ -139,7 +164,10 @@ class FinetunePPO(PPO):
         buffer.pos, buffer.full = n_rollout_steps, True
         self._last_obs, self._last_episode_starts = observations, starts
         self.num_timesteps += n_rollout_steps * env.num_envs
-        self._finish(buffer, outputs, observations, starts, ends)
+        rewards = buffer.rewards.copy()
+        self._played = Played(outputs, rewards, observations, starts, ends)
+        self._describe(buffer, self._played)
+        self.appraise()
         callback.on_rollout_end()
         return True
 
@@ -160,43 +188,45 @@ class FinetunePPO(PPO):
         return noise.numpy()
 
     @torch.no_grad()
-    def _finish(
-        self,
-        buffer: RolloutBuffer,
-        outputs: Tensor,
-        last_obs: NDArray[np.float32],
-        dones: NDArray[np.bool_],
-        ends: list[tuple[int, Ended]],
-    ) -> None:
-        """Values, log-probabilities, advantages and statistics of a rollout just played."""
-        final = [ended.observations for _, ended in ends]
+    def appraise(self) -> None:
+        """Values, returns and advantages of the latest rollout, by the critic as it is now."""
+        played, buffer = self._played, self.rollout_buffer
+        assert played is not None
+        final = [ended.observations for _, ended in played.ends]
         flat = buffer.observations.reshape(-1, buffer.observations.shape[-1])
-        everything = torch.from_numpy(np.concatenate([flat, last_obs, *final])).to(self.device)
-        values = self.policy.values(everything).squeeze(1).cpu().numpy()
-        rows, arenas = len(flat), len(last_obs)
+        everything = np.concatenate([flat, played.observations, *final])
+        seen = torch.from_numpy(everything).to(self.device)
+        values = self.policy.values(seen).squeeze(1).cpu().numpy()
+        rows, arenas = len(flat), len(played.observations)
         buffer.values[:] = values[:rows].reshape(buffer.values.shape)
+        buffer.rewards[:] = played.rewards
         at = rows + arenas
-        for step, ended in ends:  # out of time is not over: the last state's value counts
+        for step, ended in played.ends:  # out of time is not over: the last state's value counts
             beyond = values[at : at + len(ended.arenas)]
             buffer.rewards[step, ended.arenas] += self.gamma * beyond * ended.out_of_time
             at += len(ended.arenas)
-        distribution = self._distribution(outputs.reshape(rows, -1).to(self.device))
+        buffer.compute_returns_and_advantage(
+            last_values=torch.from_numpy(values[rows : rows + arenas]), dones=played.dones
+        )
+        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        self.last["explained_variance"] = float(explained)
+
+    @torch.no_grad()
+    def _describe(self, buffer: RolloutBuffer, played: Played) -> None:
+        """Log-probabilities and statistics of a rollout just played."""
+        rows = buffer.buffer_size * buffer.n_envs
+        distribution = self._distribution(played.outputs.reshape(rows, -1).to(self.device))
         actions = torch.from_numpy(buffer.actions.reshape(rows, -1)).to(self.device)
         log_prob = distribution.log_prob(actions).sum(dim=1)
         buffer.log_probs[:] = log_prob.cpu().numpy().reshape(buffer.log_probs.shape)
-        buffer.compute_returns_and_advantage(
-            last_values=torch.from_numpy(values[rows : rows + arenas]), dones=dones
-        )
+        ends = [ended for _, ended in played.ends]
         self.last = {
-            "explained_variance": float(
-                explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-            ),
             "entropy": float(distribution.entropy().sum(dim=1).mean()),
-            "episodes": float(sum(len(ended.arenas) for _, ended in ends)),
+            "episodes": float(sum(len(ended.arenas) for ended in ends)),
         }
         if ends:
-            returns = np.concatenate([ended.returns for _, ended in ends])
-            lengths = np.concatenate([ended.lengths for _, ended in ends])
+            returns = np.concatenate([ended.returns for ended in ends])
+            lengths = np.concatenate([ended.lengths for ended in ends])
             self.last["episode_return"] = float(returns.mean())
             self.last["episode_length"] = float(lengths.mean())
             if self.ep_info_buffer is not None:

@@ -16,7 +16,7 @@ from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
 from skilldistill.learning.device import product_dtype
-from skilldistill.learning.finetune import FinetuneOutcome, _Run, finetune
+from skilldistill.learning.finetune import WARMUP_UPDATES, FinetuneOutcome, _Run, finetune
 from skilldistill.learning.journal import RECORDS_FILE
 from skilldistill.learning.sparring import SELF, START
 from skilldistill.learning.training_state import STATE_FILE
@@ -116,6 +116,26 @@ def test_the_warm_up_ends_by_quality_or_by_its_limit(tmp_path: Path) -> None:
     assert phases(run(tmp_path, none)) == ["actor"] * 6
 
 
+def test_the_actor_learns_from_the_very_rollouts_the_critic_learnt_from(tmp_path: Path) -> None:
+    config = settings(n_epochs=10, warmup_fraction=0.5, warmup_explained_variance=0.5)
+    outcome = run(tmp_path, config)
+    assert phases(outcome) == ["actor"] * 6
+    assert outcome.summary["warmup_steps"] == 0
+    first, *others = outcome.records
+    assert first["explained_variance"] >= 0.5
+    assert 0 < first["critic_updates"] == outcome.summary["warmup_updates"] < WARMUP_UPDATES
+    assert {record["critic_updates"] for record in others} == {0}
+
+
+def test_a_critic_that_never_understands_is_not_taught_for_ever(tmp_path: Path) -> None:
+    never = settings(warmup_fraction=0.5, warmup_explained_variance=2.0)
+    outcome = run(tmp_path, never)
+    taught = [record["critic_updates"] for record in outcome.records]
+    assert taught == [WARMUP_UPDATES] * 3 + [0] * 3
+    none = run(tmp_path, settings(warmup_fraction=0.0, warmup_explained_variance=2.0))
+    assert none.summary["warmup_updates"] == 0
+
+
 def test_learning_rates_and_ties_follow_their_schedules(tmp_path: Path) -> None:
     config = settings(
         timesteps=20 * ROWS, n_epochs=1, warmup_fraction=0.1, warmup_explained_variance=2.0,
@@ -179,11 +199,12 @@ def opponents_of(kind: str) -> tuple[str | None, ...]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "self"])
-@pytest.mark.parametrize("question", [3, 50, 85, 98])
+@pytest.mark.parametrize("question", [3, 50, 85, 110, 146])
 def test_going_on_after_an_interruption_changes_no_bit(
     tmp_path: Path, kind: str, question: int
 ) -> None:
-    # a rollout of 8 ticks and an update of 12 minibatches: 20 questions per iteration
+    # a rollout of 8 ticks and an update of 12 minibatches, five of these in the warm-up's only
+    # rollout: 68 questions, then 20 per iteration
     config = settings(timesteps=5 * ROWS, warmup_fraction=0.2, warmup_explained_variance=2.0)
     others: dict[str, Any] = {
         "opponents": opponents_of(kind),

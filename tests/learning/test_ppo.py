@@ -99,7 +99,8 @@ def test_actions_are_drawn_from_the_policys_distribution() -> None:
     assert actions[:, 1].std() == pytest.approx(0.5 * np.exp(-1.0), rel=0.03)
 
 
-def test_advantages_are_gae_with_the_value_beyond_a_time_limit() -> None:
+@pytest.mark.parametrize("judged", ["once", "twice", "by a critic that has learnt since"])
+def test_advantages_are_gae_with_the_value_beyond_a_time_limit(judged: str) -> None:
     model = make(arenas=2, ticks=30, batch_size=60, gamma=0.9, gae_lambda=0.8)
     finals: list[tuple[int, np.ndarray]] = []
     original = model.env.step_arrays
@@ -118,6 +119,13 @@ def test_advantages_are_gae_with_the_value_beyond_a_time_limit() -> None:
     play(model)
     ((last, observations),) = finals  # both arenas run out of time on tick 19
     assert last == 19
+    before = model.rollout_buffer.values.copy()
+    if judged != "once":
+        model.train_actor = False
+        if judged != "twice":
+            model.train()
+        model.appraise()
+        assert np.array_equal(model.rollout_buffer.values, before) == (judged == "twice")
     with torch.no_grad():
         beyond = model.policy.predict_values(torch.from_numpy(observations))[:, 0].numpy()
         bootstrap = model.policy.predict_values(torch.from_numpy(model._last_obs))[:, 0].numpy()
@@ -130,6 +138,10 @@ def test_advantages_are_gae_with_the_value_beyond_a_time_limit() -> None:
         advantage = delta + (0.0 if over else 0.9 * 0.8) * advantage
         expected[t] = advantage
     np.testing.assert_allclose(model.rollout_buffer.advantages, expected, atol=1e-5)
+    returns = expected + values
+    np.testing.assert_allclose(model.rollout_buffer.returns, returns, atol=1e-5)
+    explained = 1 - np.var(returns - values) / np.var(returns)
+    assert model.last["explained_variance"] == pytest.approx(explained, abs=1e-4)
 
 
 @pytest.mark.parametrize("entropy", [0.0, 0.01])
