@@ -127,6 +127,21 @@ def test_the_actor_learns_from_the_very_rollouts_the_critic_learnt_from(tmp_path
     assert {record["critic_updates"] for record in others} == {0}
 
 
+def test_what_a_fall_would_go_back_to_has_the_start_and_a_critic_that_knows_it() -> None:
+    config = settings(n_epochs=10, warmup_fraction=0.5, guard_every=0)
+    made = _Run(half_trained.network(), config, (None,), None, None, lambda: 0)
+    made.baseline()
+    first = made.good["policy"]
+    made.iterate()
+    assert made.released == 0
+    good, now = made.good["policy"], made.model.policy.state_dict()
+    for name, value in good.items():
+        is_actor = name.startswith("network.")
+        learns = name.endswith(("weight", "bias"))
+        assert torch.equal(value, first[name]) == (is_actor or not learns), name
+        assert not (learns and torch.equal(value, now[name])), name
+
+
 def test_a_critic_that_never_understands_is_not_taught_for_ever(tmp_path: Path) -> None:
     never = settings(warmup_fraction=0.5, warmup_explained_variance=2.0)
     outcome = run(tmp_path, never)
