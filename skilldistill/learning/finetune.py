@@ -40,6 +40,7 @@ from skilldistill.learning.guard import (
     means,
 )
 from skilldistill.learning.journal import Journal
+from skilldistill.learning.pace import Pace
 from skilldistill.learning.ppo import FinetunePPO, Stopped
 from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
 from skilldistill.learning.sparring import (
@@ -58,15 +59,6 @@ from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 
-EARLY = 0.1
-"""Share of the steps, counted again from the actor's release, in which a collapse would show."""
-RAISE = 4.0
-"""Factor by which the guard tightens the tie; it fades again by a tenth per rollout."""
-TIGHTEST = 1000.0
-"""Largest product of such factors."""
-CALM = 0.9
-CAUTION = 0.5
-"""Factor on both learning rates with each rollback: the same step would fall the same way."""
 WARMUP_UPDATES = 5
 """Most updates of the critic alone on one rollout, in case it never explains enough."""
 SAVE_SECONDS = 15.0
@@ -192,10 +184,7 @@ class _Run:
         self.latest: dict[str, float] = {}
         self.good: dict[str, Any] = {}
         self.rollouts = 0
-        self.released = -1
-        """Steps at which the actor began to learn; -1 during the warm-up."""
-        self.boosts = [1.0] * len(self.domain.heads)
-        self.caution = 1.0
+        self.pace = Pace(config, self.model.n_steps * self.model.n_envs, len(self.domain.heads))
         self.best = -math.inf
         """Highest mean score in the fight of weights that became :attr:`good`."""
         self.clock = _Clock()
@@ -280,20 +269,20 @@ class _Run:
         before = self.steps
         model.collect_rollouts(self.env, _QUIET, model.rollout_buffer, model.n_steps)
         self.rollouts += 1
-        alone = self._warm_up(before) if self.released < 0 else 0
-        if self.released >= 0:
+        alone = self._warm_up(before) if self.pace.warming_up else 0
+        if not self.pace.warming_up:
             self._schedule(before)
             model.train()
         if not self._finite():
             self._recover(("weights are not finite",))
         self.clock.learning += time.perf_counter() - began
         self.clock.steps += self.steps - before
-        self.boosts = [max(1.0, boost * CALM) for boost in self.boosts]
+        self.pace.calm()
         self._note(
             "rollout",
             phase="actor" if model.train_actor else "critic",
             actor_lr=model.actor_lr if model.train_actor else 0.0,
-            kl_coefs=self._kl_coefs(before),
+            kl_coefs=self.pace.kl_coefs(before),
             critic_updates=alone,
             **model.last,
         )
@@ -305,8 +294,7 @@ class _Run:
         The actor does not change meanwhile, so a rollout is not used up by that: judged anew by
         the critic that knows it, it is the first the actor learns from.
         """
-        model, config = self.model, self.config
-        due = begun >= config.warmup_fraction * config.timesteps
+        model, due = self.model, self.pace.must_release(begun)
         self._schedule(begun)
         updates = 0
         while not (due or self._explained) and updates < WARMUP_UPDATES:
@@ -314,7 +302,7 @@ class _Run:
             model.appraise()
             updates += 1
         if due or self._explained:
-            self.released = begun
+            self.pace.released = begun
             self.good = self._weights()  # the distilled actor, with a critic that knows it
         return updates
 
@@ -325,27 +313,11 @@ class _Run:
 
     def _schedule(self, steps: int) -> None:
         """Set learning rates and KL weights for the update of a rollout begun at ``steps``."""
-        config, model = self.config, self.model
-        done = min(steps / config.timesteps, 1.0)
-        fall = 1 - 0.9 * done if config.decay else 1.0
-        rows = model.n_steps * model.n_envs
-        model.train_actor = self.released >= 0
-        model._current_progress_remaining = 1 - done
-        fall *= self.caution
-        model.critic_lr = config.critic_learning_rate * fall
-        since = steps - self.released + rows  # the first update counts as one rollout in
-        rise = min(1.0, since / max(config.ramp * config.timesteps, 1.0))
-        model.actor_lr = config.learning_rate * fall * rise
-        model.kl_coefs = torch.tensor(self._kl_coefs(steps), device=model.device)
-
-    def _kl_coefs(self, steps: int) -> list[float]:
-        """Weight per head: geometric decay from ``kl_coef`` to ``kl_floor``, times the boosts."""
-        config = self.config
-        high, floor = config.kl_coef, min(config.kl_floor, config.kl_coef)
-        since = (steps - max(self.released, 0)) / max(config.kl_decay * config.timesteps, 1.0)
-        low = max(floor, 1e-6 * high)  # a geometric decay never reaches nothing
-        weight = floor if since >= 1 or high == 0 else high * (low / high) ** max(since, 0.0)
-        return [weight * boost for boost in self.boosts]
+        model, pace = self.model, self.pace
+        model.train_actor = not pace.warming_up
+        model._current_progress_remaining = 1 - pace.progress(steps)
+        model.critic_lr, model.actor_lr = pace.critic_lr(steps), pace.actor_lr(steps)
+        model.kl_coefs = torch.tensor(pace.kl_coefs(steps), device=model.device)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -355,21 +327,16 @@ class _Run:
     # the guard -------------------------------------------------------------------------------
 
     def _guard(self) -> None:
-        if self.released < 0:
+        if self.pace.warming_up:
             return  # the actor is the distilled policy, to the bit
         regular = self.config.guard_every and self.rollouts % self.config.guard_every == 0
-        early = self.steps - self.released <= self._window
+        early = self.pace.is_early(self.steps)
         if self.evaluate is not None and (regular or early or self.watch.strikes):
             # within the early window every rollout is scored; in the fight only, to be quick
             tasks = self.tasks if regular or self.watch.strikes else self.tasks[:1]
             self._judge(self.evaluate(self.player, tasks), early=early)
         if regular and self.selves:
             self._rate()
-
-    @property
-    def _window(self) -> float:
-        rows = self.model.n_steps * self.model.n_envs
-        return max(EARLY * self.config.timesteps, rows)
 
     @property
     def given_up(self) -> bool:
@@ -386,7 +353,7 @@ class _Run:
                 self.good = self._weights()
                 self.best = max(self.best, self.latest[self.domain.combined])
         elif verdict == "raise":
-            self._tighten(below)
+            self.pace.tighten(self._heads_of(below))
         self._note(
             "guard",
             scores=means(scores),
@@ -396,7 +363,7 @@ class _Run:
             },
             falling=list(below),
             action=verdict,
-            kl_boosts=self.boosts,
+            kl_boosts=self.pace.boosts,
         )
         if verdict == "rollback":
             self._restore_good(below)
@@ -407,10 +374,10 @@ class _Run:
         task = self.domain.combined
         return self.latest[task] < self.best - margin(self.initial[task])
 
-    def _tighten(self, below: Sequence[str]) -> None:
-        for position, head in enumerate(self.domain.heads):
-            if any(head.name in self.domain.task(task).heads for task in below):
-                self.boosts[position] = min(RAISE * self.boosts[position], TIGHTEST)
+    def _heads_of(self, tasks: Sequence[str]) -> list[int]:
+        """Numbers of the heads that act in any of the tasks."""
+        acting = {name for task in tasks for name in self.domain.task(task).heads}
+        return [number for number, head in enumerate(self.domain.heads) if head.name in acting]
 
     def _recover(self, why: tuple[str, ...]) -> None:
         """Leave weights that cannot even be judged."""
@@ -421,9 +388,7 @@ class _Run:
     def _restore_good(self, below: Sequence[str]) -> None:
         """Go on from the last good weights, more carefully than before."""
         self._load_weights(self.good)
-        self.caution *= CAUTION
-        self.boosts = [1.0] * len(self.boosts)
-        self._tighten(below)
+        self.pace.begin_again(self._heads_of(below))
 
     def _finite(self) -> bool:
         """Whether the policy can still act: its weights and outputs are numbers."""
@@ -448,7 +413,7 @@ class _Run:
 
     def finish(self) -> None:
         """Score the end result; if it has fallen, the last good weights are the result."""
-        if self.evaluate is None or self.released < 0:
+        if self.evaluate is None or self.pace.warming_up:
             return
         last = self.records[-1]
         judged = last["kind"] == "guard" and set(self.tasks) == set(last["scores"])
@@ -457,8 +422,7 @@ class _Run:
             scores = self.evaluate(self.player, self.tasks)
             if falling(scores, self.initial):
                 self.watch.strikes = PATIENCE - 1  # no rollout is left to recover in
-            early = self.steps - self.released <= self._window
-            verdict = self._judge(scores, early=early)
+            verdict = self._judge(scores, early=self.pace.is_early(self.steps))
         if verdict == "good" and self._worse_than_best:
             self._load_weights(self.good)
             verdict = "rollback"
@@ -501,13 +465,11 @@ class _Run:
             "initial": {task: torch.from_numpy(np.array(v)) for task, v in self.initial.items()},
             "latest": dict(self.latest),
             "watch": asdict(self.watch),
-            "boosts": list(self.boosts),
-            "caution": self.caution,
+            **self.pace.state(),
             "best": self.best,
             "steps": self.steps,
             "updates": int(model._n_updates),
             "rollouts": self.rollouts,
-            "released": self.released,
             "records": list(self.records),
         }
 
@@ -527,11 +489,11 @@ class _Run:
         self.initial = {task: values.numpy() for task, values in state["initial"].items()}
         self.latest = dict(state["latest"])
         self.watch = Watch(**copy.deepcopy(state["watch"]))
-        self.boosts = list(state["boosts"])
-        self.caution, self.best = state["caution"], state["best"]
+        self.pace.restore(state)
+        self.best = state["best"]
         model.num_timesteps = state["steps"]
         model._n_updates = state["updates"]
-        self.rollouts, self.released = state["rollouts"], state["released"]
+        self.rollouts = state["rollouts"]
         self.records = list(state["records"])
 
     # reporting -------------------------------------------------------------------------------
@@ -563,7 +525,7 @@ class _Run:
         depths = {name: max(0.0, before[name] - low) for name, low in watch.early_worst.items()}
         return {
             "steps": self.steps,
-            "warmup_steps": self.released if self.released >= 0 else self.steps,
+            "warmup_steps": self.steps if self.pace.warming_up else self.pace.released,
             "warmup_updates": sum(record.get("critic_updates", 0) for record in self.records),
             "before": before,
             "after": dict(self.latest),

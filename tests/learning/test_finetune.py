@@ -133,7 +133,7 @@ def test_what_a_fall_would_go_back_to_has_the_start_and_a_critic_that_knows_it()
     made.baseline()
     first = made.good["policy"]
     made.iterate()
-    assert made.released == 0
+    assert made.pace.released == 0
     good, now = made.good["policy"], made.model.policy.state_dict()
     for name, value in good.items():
         is_actor = name.startswith("network.")
