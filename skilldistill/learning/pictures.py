@@ -75,7 +75,7 @@ def _curves(axes: list[Axes], history: Sequence[Record], domain: Domain) -> None
         _line(pull, history, name, name.removeprefix("cosine/"), colour, marker="o")
     pull.axhline(0, color=GREY, linewidth=0.8)
     pull.set_ylim(-1, 1)
-    pull.set_title("cosine between the heads' gradients on the encoder")
+    pull.set_title("cosine between heads' gradients on the encoder")
     starts = [r["epoch"] for a, r in pairwise(history) if _new(a, r)]
     for ax in axes:
         for start in starts:  # a round's rows joined the data here
