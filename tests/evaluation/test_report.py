@@ -63,7 +63,9 @@ def report() -> EvaluationReport:
             ref=label if label in ("random", "composite") else f"checkpoint:{label}@1",
             kind="baseline" if label in ("random", "composite") else "checkpoint",
             experts={"steer": "shipped:steer"} if label == "composite" else {},
-            finetuning={"steps": 12_345, "collapse_depth": 0.031} if label == "<b>odd</b>" else {},
+            finetuning={"steps": 12_345, "warmup_updates": 678, "collapse_depth": 0.031}
+            if label == "<b>odd</b>"
+            else {},
         )
         for label in LABELS
     ]
@@ -250,6 +252,8 @@ def test_the_page_tells_how_a_fine_tuning_went(report: EvaluationReport) -> None
     text = page.render(report)
     assert "collapse depth" in text
     assert "12,345" in text
+    assert "updates of the critic alone" in text
+    assert "678" in text
     assert "0.031" in text
     plain = [dataclasses.replace(policy, finetuning={}) for policy in report.policies]
     assert "collapse depth" not in page.render(dataclasses.replace(report, policies=tuple(plain)))
