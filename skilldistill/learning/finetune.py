@@ -48,12 +48,11 @@ from skilldistill.learning.sparring import (
     Opponents,
     expand,
     make_arenas,
+    rehearse,
     shape,
-    skill_states,
     stagger,
 )
 from skilldistill.learning.training_state import STATE_FILE, copied, load_state, save_state
-from skilldistill.learning.update import Rehearsal
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy
@@ -223,30 +222,18 @@ class _Run:
         model.policy.network.load_state_dict(self.reference.state_dict())
         self.reference.to(model.device)
         model.reference = self.reference
-        model.rehearsal = self._rehearsal(model)
+        model.rehearsal = rehearse(
+            self.reference,
+            weight=config.kl_coef,
+            rows=round(config.rehearsal * model.batch_size),
+            seed=_training_seed(config.seed),
+        )
         model.dtype = product_dtype(config.bf16, model.device)
         model.stop = self.stop
         self.env.seed(_training_seed(config.seed))
         model._last_obs = stagger(self.env, self.env.reset(), self.reference)
         model._last_episode_starts = np.ones(arenas, dtype=bool)
         return model
-
-    def _rehearsal(self, model: FinetunePPO) -> Rehearsal | None:
-        """States of the skills' tasks; each skill's own head is held there, and no other."""
-        config, domain = self.config, self.domain
-        rows = round(config.rehearsal * model.batch_size)
-        if not rows or not config.kl_coef:
-            return None
-        states = skill_states(self.reference, seed=_training_seed(config.seed))
-        weights = []
-        for skill, seen in states.items():
-            weight = torch.zeros(domain.action_dim)
-            weight[list(domain.columns(domain.skill(skill).head))] = config.kl_coef
-            weights.append(weight.expand(len(seen), -1))
-        observations = torch.from_numpy(np.concatenate(list(states.values()))).to(model.device)
-        with torch.no_grad():
-            outputs = self.reference.logits(observations)
-        return Rehearsal(observations, outputs, torch.cat(weights).to(model.device), rows)
 
     # one iteration ---------------------------------------------------------------------------
 
@@ -566,11 +553,6 @@ def _copy(network: DistilledPolicyNetwork) -> DistilledPolicyNetwork:
 def _lower_std(network: DistilledPolicyNetwork, largest: float) -> None:
     if largest:
         network.log_std.clamp_(max=math.log(largest))
-
-
-def _split(count: int, parts: int) -> list[int]:
-    """``count`` in ``parts`` sizes as equal as possible, the larger ones first."""
-    return [count // parts + (number < count % parts) for number in range(parts)]
 
 
 def _training_seed(seed: int) -> int:

@@ -1,15 +1,17 @@
-"""The arenas a policy is fine-tuned in: who stands opposite, how many, and where they begin."""
+"""What a policy is fine-tuned on: who stands opposite, how many arenas, what is rehearsed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError
 from skilldistill.learning.selfplay import FrozenSelf
+from skilldistill.learning.update import Rehearsal
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
@@ -143,6 +145,35 @@ def skill_states(
             arenas.step(player.predict(view))
         found[skill] = np.concatenate(seen)[:rows]
     return found
+
+
+@torch.no_grad()
+def rehearse(
+    reference: DistilledPolicyNetwork, *, weight: float, rows: int, seed: int
+) -> Rehearsal | None:
+    """States of the skills' tasks, where each skill's own head is held, and no other.
+
+    Args:
+        reference: who plays there, and what the heads are held to; the result is on its device.
+        weight: of the divergence.
+        rows: how many of the states join each minibatch.
+        seed: of the episodes.
+
+    Returns:
+        None where there is nothing to hold.
+    """
+    if not rows or not weight:
+        return None
+    domain, device = reference.domain, reference.log_std.device
+    states = skill_states(reference, seed=seed)
+    weights = []
+    for skill, seen in states.items():
+        held = torch.zeros(domain.action_dim)
+        held[list(domain.columns(domain.skill(skill).head))] = weight
+        weights.append(held.expand(len(seen), -1))
+    observations = torch.from_numpy(np.concatenate(list(states.values()))).to(device)
+    outputs = reference.logits(observations)
+    return Rehearsal(observations, outputs, torch.cat(weights).to(device), rows)
 
 
 def split(count: int, parts: int) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
-from skilldistill.learning.device import product_dtype
+from skilldistill.learning import finetune as module
 from skilldistill.learning.finetune import WARMUP_UPDATES, FinetuneOutcome, _Run, finetune
 from skilldistill.learning.journal import RECORDS_FILE
 from skilldistill.learning.sparring import SELF, START
@@ -82,10 +82,27 @@ def test_it_learns_what_the_start_did_not_know(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bf16", [True, False])
 def test_updates_are_rounded_only_where_that_is_wanted_and_native(
-    bf16: bool, tmp_path: Path
+    bf16: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[tuple[bool, torch.device]] = []
+
+    def decide(wanted: bool, device: torch.device) -> torch.dtype:
+        asked.append((wanted, device))
+        return torch.bfloat16
+
+    monkeypatch.setattr(module, "product_dtype", decide)
     outcome = run(tmp_path, settings(bf16=bf16, timesteps=100))
-    assert outcome.model.dtype == product_dtype(bf16, torch.device("cpu"))
+    assert outcome.model.dtype == torch.bfloat16
+    assert asked == [(bf16, torch.device("cpu"))]
+
+
+def test_an_eighth_of_a_batch_is_rehearsed_at_the_ties_first_weight(tmp_path: Path) -> None:
+    outcome = run(tmp_path, settings(timesteps=100, batch_size=128, kl_coef=0.4))
+    rehearsal = outcome.model.rehearsal
+    assert rehearsal is not None
+    assert rehearsal.rows == 16
+    assert rehearsal.weights.unique().tolist() == pytest.approx([0.0, 0.4])
+    assert run(tmp_path, settings(timesteps=100, kl_coef=0.0)).model.rehearsal is None
 
 
 def test_the_actor_is_bit_identical_until_the_critic_is_ready(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from skilldistill.learning.sparring import (
     START,
     expand,
     make_arenas,
+    rehearse,
     shape,
     skill_states,
     split,
@@ -92,3 +94,23 @@ def test_every_skills_task_is_seen_from_its_beginning_on() -> None:
     assert states["ring"].shape == (50, 3)
     again = skill_states(half_trained.network(), seed=4, rows=50)
     np.testing.assert_array_equal(again["ring"], states["ring"])
+
+
+def test_in_each_skills_states_its_own_head_is_held_and_no_other() -> None:
+    reference = half_trained.network()
+    found = rehearse(reference, weight=0.7, rows=16, seed=4)
+    assert found is not None
+    assert found.rows == 16
+    states = skill_states(reference, seed=4)
+    seen = np.concatenate([states["steer"], states["ring"]])
+    np.testing.assert_array_equal(found.observations.numpy(), seen)
+    assert torch.equal(found.reference, reference.logits(found.observations))
+    for weights, skill in zip(found.weights.split(len(states["steer"])), states, strict=True):
+        own = list(tiny.DOMAIN.columns(tiny.DOMAIN.skill(skill).head))
+        assert (weights[:, own] == 0.7).all()
+        assert weights.count_nonzero() == len(weights) * len(own)
+
+
+@pytest.mark.parametrize(("weight", "rows"), [(0.0, 16), (0.7, 0)])
+def test_nothing_is_rehearsed_where_nothing_is_held(weight: float, rows: int) -> None:
+    assert rehearse(half_trained.network(), weight=weight, rows=rows, seed=4) is None
