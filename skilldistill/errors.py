@@ -55,6 +55,18 @@ class ConfigurationError(SkillDistillError, ValueError):
     exit_code = 2
 
 
+class NotInstalled(ConfigurationError):
+    """An optional package that is needed and not there.
+
+    Args:
+        package: what is missing.
+        extra: the extra of skilldistill that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed", hint=f"pip install 'skilldistill[{extra}]'")
+
+
 class ActionError(SkillDistillError, ValueError):
     """An action of the wrong shape, not finite, or out of range."""
 

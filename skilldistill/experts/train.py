@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from skilldistill import domain as domains
 from skilldistill.config import TrainConfig
 from skilldistill.domain import Domain, Skill
-from skilldistill.errors import ConfigurationError, CorruptFile
+from skilldistill.errors import ConfigurationError, CorruptFile, NotInstalled
 from skilldistill.experts.network import Expert, Normaliser
 from skilldistill.experts.sb3_zip import from_sb3
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
@@ -180,7 +180,8 @@ def train(
         stop: asked at every tick.
 
     Raises:
-        ConfigurationError: a keyword PPO does not know, or TensorBoard wanted and not installed.
+        ConfigurationError: a keyword PPO does not know.
+        NotInstalled: TensorBoard is wanted and not there.
         CorruptFile: the saved state is damaged.
     """
     settings = TrainSettings.of(skill, config)
@@ -191,7 +192,10 @@ def train(
     if settings.normalise:
         vec_env = VecNormalize(vec_env, norm_reward=False)
     model = _make_model(vec_env, skill, settings, config, directory)
-    _, callback = model._setup_learn(settings.timesteps, watch, tb_log_name=skill.name)
+    try:
+        _, callback = model._setup_learn(settings.timesteps, watch, tb_log_name=skill.name)
+    except ImportError as error:  # nothing else is imported there
+        raise NotInstalled("TensorBoard", "plots") from error
     if config.resume and (directory / STATE_FILE).exists():
         run = watch.run = _restore(directory / STATE_FILE, model, vec_env, config)
     start, saved = time.perf_counter() - run.seconds, time.perf_counter()

@@ -24,7 +24,7 @@ import torch
 from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
-from skilldistill.errors import ConfigurationError, Interrupted
+from skilldistill.errors import ConfigurationError, Interrupted, NotInstalled
 from skilldistill.learning.device import pick_device, product_dtype
 from skilldistill.learning.distill_state import (
     METRICS_FILE,
@@ -498,9 +498,7 @@ def _tensorboard(config: DistillConfig, directory: Path) -> AbstractContextManag
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigurationError(
-            "TensorBoard is not installed", hint="pip install 'skilldistill[plots]'"
-        ) from error
+        raise NotInstalled("TensorBoard", "plots") from error
     writer: AbstractContextManager[Any] = SummaryWriter(str(directory / TENSORBOARD_FOLDER))
     return writer
 

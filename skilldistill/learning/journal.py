@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from skilldistill.errors import ConfigurationError
+from skilldistill.errors import NotInstalled
 
 RECORDS_FILE = "metrics.jsonl"
 BOARD_FOLDER = "tensorboard"
@@ -22,7 +22,7 @@ class Journal:
         tensorboard: also write event files.
 
     Raises:
-        ConfigurationError: TensorBoard is wanted and not installed.
+        NotInstalled: TensorBoard is wanted and not installed.
     """
 
     def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
@@ -31,9 +31,7 @@ class Journal:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise ConfigurationError(
-                    "TensorBoard is not installed", hint="pip install 'skilldistill[plots]'"
-                ) from error
+                raise NotInstalled("TensorBoard", "plots") from error
             self._board = SummaryWriter(str(directory / BOARD_FOLDER))
         self._file = (directory / RECORDS_FILE).open("w", encoding="utf-8")
 
