@@ -139,6 +139,8 @@ def finetune(
             run.restore(boundary)
             save_state(directory / STATE_FILE, boundary)
             return FinetuneOutcome(run.model, run.records, run.summary(), error.signum)
+        finally:
+            run.env.close()
     return FinetuneOutcome(run.model, run.records, run.summary())
 
 
@@ -402,9 +404,9 @@ class _Run:
         """Score the end result; if it has fallen, the last good weights are the result."""
         if self.evaluate is None or self.pace.warming_up:
             return
-        last = self.records[-1]
+        last = next(record for record in reversed(self.records) if record["kind"] != "ratings")
         judged = last["kind"] == "guard" and set(self.tasks) == set(last["scores"])
-        verdict = str(last["action"]) if judged or self.given_up else ""
+        verdict = "rollback" if self.given_up else str(last["action"]) if judged else ""
         if verdict != "good" and not self.given_up:
             scores = self.evaluate(self.player, self.tasks)
             if falling(scores, self.initial):

@@ -111,9 +111,9 @@ def stagger(
     player, domain = NetworkPolicy(network), network.domain
     horizon, groups = domain.task(domain.combined).horizon, len(env.envs)
     views = np.split(observations, np.cumsum([part.num_envs for part in env.envs])[:-1])
-    for number, part in enumerate(env.envs):
+    for number in range(groups):
         for _ in range(number * horizon // groups):
-            views[number] = part.step(player.predict(views[number]))[0]
+            views[number] = env.advance(number, player.predict(views[number]))
     return np.concatenate(views)
 
 
@@ -134,12 +134,12 @@ def skill_states(
     player, domain = NetworkPolicy(network), network.domain
     found = {}
     for skill in domain.skill_names:
-        ticks = min(ticks, domain.task(skill).horizon)
-        count = -(-rows // ticks)
+        length = min(ticks, domain.task(skill).horizon)
+        count = -(-rows // length)
         arenas = domain.make_arenas(skill, count, seed=seed)
         arenas.start(np.arange(count))
         seen = []
-        for _ in range(ticks):
+        for _ in range(length):
             view = arenas.view.unified()
             seen.append(view)
             arenas.step(player.predict(view))

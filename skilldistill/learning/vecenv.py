@@ -260,6 +260,18 @@ class SB3VecEnv(VecEnv):
             ended=self._end(dones, truncated & ~terminated, parts) if dones.any() else None,
         )
 
+    def advance(self, number: int, actions: NDArray[Any]) -> NDArray[Any]:
+        """Play one tick in one of the environments alone; (its arenas, obs_dim) observations.
+
+        Its episodes go on: what they give and how long they last is counted as ever.
+        """
+        where = self._slices[number]
+        observations, rewards, terminated, truncated, _ = self.envs[number].step(actions)
+        running = ~(terminated | truncated)
+        self._returns[where] = (self._returns[where] + rewards) * running
+        self._lengths[where] = (self._lengths[where] + 1) * running
+        return np.array(observations)
+
     def _end(
         self,
         dones: NDArray[np.bool_],

@@ -20,6 +20,7 @@ from skilldistill.learning.finetune import WARMUP_UPDATES, FinetuneOutcome, _Run
 from skilldistill.learning.journal import RECORDS_FILE
 from skilldistill.learning.sparring import SELF, START
 from skilldistill.learning.training_state import STATE_FILE
+from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.player import NetworkPolicy
 from tests.learning import half_trained
 
@@ -343,6 +344,40 @@ def test_a_run_that_falls_again_and_again_ends_with_the_last_good_weights(tmp_pa
     assert max(boosts) <= 64, "they begin anew with every rollback"
     for name, value in outcome.network.state_dict().items():
         assert torch.equal(value, plan.asked[2][name])
+
+
+@pytest.mark.parametrize(("guard_every", "good"), [(1, 1), (2, 0)])
+def test_self_play_that_gives_up_ends_with_the_last_good_weights(
+    guard_every: int, good: int, tmp_path: Path
+) -> None:
+    plan = Plan({}, {}, {"both": 0.1})
+    config = settings(timesteps=60 * ROWS, guard_every=guard_every, learning_rate=1e-3)
+    outcome = run(tmp_path, config, evaluate=plan, opponents=(SELF,))
+    assert outcome.summary["given_up"]
+    assert outcome.records[-1]["kind"] == "final"
+    for name, value in outcome.network.state_dict().items():
+        assert torch.equal(value, plan.asked[good][name])
+
+
+def test_weights_that_are_no_numbers_again_and_again_end_the_run(tmp_path: Path) -> None:
+    config = settings(timesteps=20 * ROWS, learning_rate=1e38, ramp=0.0, guard_every=50)
+    outcome = run(tmp_path, config, evaluate=half_trained.scores)
+    assert outcome.summary["given_up"]
+    assert outcome.summary["after"] == pytest.approx(outcome.summary["before"])
+
+
+def test_a_guarded_end_is_scored_once_in_self_play_too(tmp_path: Path) -> None:
+    asked = [Plan({"both": 0.8}), Plan({"both": 0.8})]
+    for number, (plan, opponents) in enumerate(zip(asked, [(None,), (SELF,)], strict=True)):
+        run(tmp_path / str(number), settings(), evaluate=plan, opponents=opponents)
+    assert len(asked[0].asked) == len(asked[1].asked)
+
+
+def test_the_arenas_are_closed_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[SB3VecEnv] = []
+    monkeypatch.setattr(SB3VecEnv, "close", lambda env: closed.append(env))
+    outcome = run(tmp_path, settings(timesteps=100))
+    assert closed == [outcome.model.env]
 
 
 def test_each_rollback_halves_the_learning_rate(tmp_path: Path) -> None:

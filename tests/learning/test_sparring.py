@@ -24,6 +24,7 @@ from skilldistill.learning.sparring import (
     split,
     stagger,
 )
+from skilldistill.policy.network import DistilledPolicyNetwork
 from tests import tiny
 from tests.learning import half_trained
 
@@ -83,6 +84,7 @@ def test_groups_begin_at_different_points_of_their_episodes() -> None:
     assert [int(part.arenas.tick[0]) for part in env.envs] == [0, 5, 10, 15]
     seen = np.concatenate([part.arenas.unified() for part in env.envs])
     np.testing.assert_array_equal(observations, seen)
+    assert env.get_state()["lengths"].tolist() == [0, 0, 5, 5, 10, 10, 15, 15]
 
 
 def test_every_skills_task_is_seen_from_its_beginning_on() -> None:
@@ -94,6 +96,17 @@ def test_every_skills_task_is_seen_from_its_beginning_on() -> None:
     assert states["ring"].shape == (50, 3)
     again = skill_states(half_trained.network(), seed=4, rows=50)
     np.testing.assert_array_equal(again["ring"], states["ring"])
+
+
+def test_a_short_task_shortens_no_other() -> None:
+    first, *others = tiny.DOMAIN.tasks
+    assert first.name == tiny.DOMAIN.skill_names[0]
+    tasks = (dataclasses.replace(first, horizon=5), *others)
+    network = DistilledPolicyNetwork.for_domain(dataclasses.replace(tiny.DOMAIN, tasks=tasks), 32)
+    network.load_state_dict(half_trained.network().state_dict())
+    states = skill_states(network, seed=4, rows=60)["ring"]
+    as_ever = skill_states(half_trained.network(), seed=4, rows=60)["ring"]
+    np.testing.assert_array_equal(states, as_ever)
 
 
 def test_in_each_skills_states_its_own_head_is_held_and_no_other() -> None:
