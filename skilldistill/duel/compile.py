@@ -11,6 +11,7 @@ content of every file compiled code comes from.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -47,7 +48,7 @@ def kernel(function: F) -> F:
 def _folder(configured: str) -> Path:
     """Where compiled code of exactly these sources is kept; that of old ones is thrown away."""
     here = Path(__file__).parent
-    sources = sorted([*here.glob("*.py"), here.parent / "randomness.py"])
+    sources = sorted([*here.rglob("*.py"), here.parent / "randomness.py"])
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     if configured:
         base = Path(configured) / "skilldistill"
@@ -57,7 +58,8 @@ def _folder(configured: str) -> Path:
         base = platformdirs.user_cache_path("skilldistill")
     folder = base / f"kernels-{digest[:16]}"
     for other in base.glob("kernels-*"):
-        # A recent one may be in use by a process that began before the sources changed.
-        if other != folder and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may throw the same one away
+            # A recent one may be in use by a process that began before the sources changed.
+            if other != folder and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
     return folder

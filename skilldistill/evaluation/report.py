@@ -172,7 +172,7 @@ class EvaluationReport:
         try:
             content = json.loads(text)
             found = content.pop("schema")
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
             raise CorruptFile(f"this is no evaluation report: {error}") from error
         if found != cls.schema:
             raise CorruptFile(

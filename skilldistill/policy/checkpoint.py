@@ -188,7 +188,7 @@ def _rebuild(
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} is not JSON: {error}", hint=_ELSEWHERE) from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise CorruptFile(f"{path} does not describe a skilldistill policy", hint=_ELSEWHERE)

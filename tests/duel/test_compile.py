@@ -65,6 +65,20 @@ def test_old_versions_compiled_code_is_thrown_away(package: Path) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_a_source_further_down_changes_the_folder(package: Path) -> None:
+    before = folder_for()
+    (package / "drawing").mkdir()
+    (package / "drawing" / "files.py").write_text("colours = 256\n")
+    assert folder_for() != before
+
+
+def test_another_process_may_throw_the_same_away(package: Path) -> None:
+    base = folder_for().parent
+    base.mkdir(parents=True, exist_ok=True)
+    (base / "kernels-0000").symlink_to(base / "gone")
+    assert folder_for().parent == base
+
+
 def test_a_configured_folder_is_used(package: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "cache"
     assert folder_for(str(elsewhere)).parent == elsewhere / "skilldistill"

@@ -90,8 +90,9 @@ def test_a_card_that_lies_is_refused(saved: Path, changes: dict[str, Any], messa
     assert caught.value.hint
 
 
-def test_a_card_that_is_no_json_is_refused(saved: Path) -> None:
-    (saved / "policy.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_a_card_that_is_no_json_is_refused(saved: Path, text: str) -> None:
+    (saved / "policy.json").write_text(text)
     with pytest.raises(CorruptFile, match="is not JSON") as caught:
         checkpoint.load(saved)
     assert "skilldistill verify" in caught.value.hint
