@@ -38,6 +38,7 @@ def add_expert(workspace: Workspace, expert: Expert, name: str = "", **extra: An
     """Publish an expert."""
     with workspace.draft("expert", name or expert.skill) as draft:
         expert.save(draft.path)
+        extra.setdefault("metrics", {"skill": expert.skill, "sha256": expert.sha256})
         return draft.commit(
             command="test", config={"skill": expert.skill, "domain": "tiny"}, seed=0, **extra
         )

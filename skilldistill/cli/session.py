@@ -108,9 +108,9 @@ class Session:
     def stage(self, name: str, config: Any, *, create: bool = False, **further: Any) -> Any:
         """Run one stage function on the workspace, show its result, and return it.
 
-        A stage whose module has a function ``prepare`` has that called first with the
-        configuration, before a workspace is made: what it refuses leaves nothing behind. What it
-        returns are further keyword arguments of the stage.
+        Before a workspace is made, the stage is planned: what is refused leaves nothing behind.
+        Where a stage's module has a function ``prepare``, that is called with the configuration
+        instead; what it returns are further keyword arguments of the stage.
 
         Args:
             name: the name of the function in ``stages``.
@@ -131,6 +131,10 @@ class Session:
         with live.watching(enabled=not self.quiet) as self.watcher:
             if prepare is not None:
                 further |= prepare(config)
+            elif create and self.existing_workspace() is None:
+                from skilldistill.stages.plan import plan
+
+                plan(name, config, None, self.workspace_path)  # refuses what cannot be done
             workspace = self.workspace(create=create)
             result = function(
                 workspace,

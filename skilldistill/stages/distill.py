@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from skilldistill import domain as domains
 from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import DatasetInfo, ExpertRef
 from skilldistill.domain import Domain
-from skilldistill.errors import CorruptFile, Interrupted, NotFound
+from skilldistill.errors import CorruptFile, Interrupted
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.learning import distill as loop
 from skilldistill.learning import onpolicy, pictures
@@ -24,6 +22,8 @@ from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.references import ResolvedExpert, find_experts
+from skilldistill.stages.sources import find_dataset
+from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact, check_name
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import check_artefacts
@@ -73,7 +73,14 @@ def distill(
     check_name(rounds_name(config))
     loop.check_settings(domain, config)  # what cannot be done leaves no unfinished work behind
     work = _Work.prepare(workspace, domain, config)
-    folder = _partial(workspace, config, work.key())
+    folder = unfinished(
+        workspace,
+        config,
+        "checkpoint",
+        config.name,
+        state_file=loop.STATE_FILE,
+        further=work.content(),
+    )
     with DatasetReader(work.dataset, domain=domain) as reader:
         outcome = loop.distill(
             reader,
@@ -135,31 +142,24 @@ class _Work:
 
     @classmethod
     def prepare(cls, workspace: Workspace, domain: Domain, config: DistillConfig) -> _Work:
-        outside = Path(config.dataset)
-        if outside.is_file() and not outside.resolve().is_relative_to(workspace.root.resolve()):
-            path, ref, parents = outside, str(outside), []
-        else:
-            artefact = workspace.resolve(config.dataset, "dataset")
-            path, ref, parents = workspace.path(artefact), artefact.ref, [artefact.id]
-            _check_unchanged(workspace, artefact)
-        with DatasetReader(path, domain=domain) as reader:
+        source, parents = find_dataset(workspace, config.dataset), []
+        if source.artefact is not None:
+            _check_unchanged(workspace, source.artefact)
+            parents.append(source.artefact.id)
+        with DatasetReader(source.path, domain=domain) as reader:
             info = reader.info
         experts: dict[str, ResolvedExpert] = {}
         if config.rounds:
-            experts = find_experts(workspace, domain, _same_experts(workspace, info))
+            experts = labellers(workspace, domain, info)
             parents += [found.artefact for found in experts.values() if found.artefact]
-        return cls(workspace, domain, config, path, ref, info, experts, tuple(parents))
+        return cls(
+            workspace, domain, config, source.path, source.ref, info, experts, tuple(parents)
+        )
 
-    def key(self) -> str:
-        """Digest of everything that decides the weights."""
-        settings = asdict(replace(self.config, resume=False, device="auto", tensorboard=False))
-        content = [
-            settings,
-            self.info.digest(),
-            self.parents,
-            sorted(found.expert.sha256 for found in self.experts.values()),
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    def content(self) -> list[Any]:
+        """Everything beside the settings that decides the weights."""
+        experts = sorted(found.expert.sha256 for found in self.experts.values())
+        return [self.info.digest(), self.parents, experts]
 
     def publish(
         self,
@@ -263,27 +263,18 @@ def _round_file(folder: Path, number: int) -> Path:
     return folder / f"round-{number:02}.h5"
 
 
-def _partial(workspace: Workspace, config: DistillConfig, key: str) -> Path:
-    """The folder of unfinished work: as an earlier run left it, or empty."""
-    folder = workspace.partial("checkpoint", config.name, key)
-    saved = (folder / loop.STATE_FILE).exists()
-    if config.resume and not saved:
-        workspace.discard_partial(folder)
-        raise NotFound(
-            f"no unfinished distillation of {config.name!r} with these settings",
-            hint="run the same command without --resume",
-        )
-    if not config.resume and any(folder.iterdir()):
-        workspace.discard_partial(folder)
-        folder = workspace.partial("checkpoint", config.name, key)
-    return folder
+def labellers(
+    workspace: Workspace | None, domain: Domain, info: DatasetInfo
+) -> dict[str, ResolvedExpert]:
+    """Who labels the rounds, by skill: the experts that made the data, where they still are.
 
-
-def _same_experts(workspace: Workspace, info: DatasetInfo) -> dict[str, str]:
-    """The experts that made the data, where the workspace still has them: by skill, reference."""
+    Raises:
+        NotFound: a skill has no expert at all.
+    """
     made = {expert.sha256 for expert in info.experts}
-    return {
+    same = {
         str(artefact.metrics["skill"]): artefact.ref
-        for artefact in workspace.artefacts("expert")
+        for artefact in (workspace.artefacts("expert") if workspace else ())
         if artefact.metrics.get("sha256") in made and artefact.metrics.get("skill")
     }
+    return find_experts(workspace, domain, same)

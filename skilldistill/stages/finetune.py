@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +11,7 @@ from typing import Any, ClassVar
 from skilldistill import domain as domains
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Domain, Policy
-from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, Interrupted
 from skilldistill.evaluation.rollout import play
 from skilldistill.learning.device import pick_device
 from skilldistill.learning.finetune import Evaluate, FinetuneOutcome
@@ -26,6 +24,7 @@ from skilldistill.learning.training_state import STATE_FILE
 from skilldistill.policy import checkpoint
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.references import load_opponent
+from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -79,9 +78,11 @@ def finetune(
             hint=f"add `--domain {loaded.domain.name}`",
         )
     pick_device(config.device)  # what cannot be done leaves no unfinished work behind
-    opponents, rivals = _opponents(config, workspace, domain)
+    opponents, rivals = opponents_of(config, workspace, domain)
     parents = list(dict.fromkeys([start.id, *rivals]))
-    directory = _working_directory(workspace, config, parents)
+    directory = unfinished(
+        workspace, config, "checkpoint", config.name, state_file=STATE_FILE, further=parents
+    )
     outcome = learn(
         loaded.network,
         config,
@@ -112,15 +113,21 @@ def finetune(
     )
 
 
-def _opponents(
-    config: FinetuneConfig, workspace: Workspace, domain: Domain
+def opponents_of(
+    config: FinetuneConfig, workspace: Workspace | None, domain: Domain
 ) -> tuple[Opponents, list[str]]:
-    """Who to play against, and the ids of the artefacts among them."""
+    """Who to play against, and the ids of the artefacts among them.
+
+    Raises:
+        NotFound: an opponent is not there.
+        ConfigurationError, CorruptFile: it plays in another domain, or is damaged.
+    """
     found: list[str | Policy | None] = []
     parents: list[str] = []
-    # a domain without scripts has no default but its own: the setting's names one of the duel's
+    # the setting's default names a script of the duel: elsewhere it means the domain's own
     default = FinetuneConfig().opponent
-    name = "" if config.opponent == default and not domain.opponents else config.opponent
+    elsewhere = config.opponent == default and default not in domain.opponents
+    name = "" if elsewhere else config.opponent
     for rival in expand(name, domain):
         if rival in (SELF, START, None):
             found.append(rival)
@@ -179,29 +186,6 @@ def _match(domain: Domain, config: FinetuneConfig, stop: StopCheck) -> Versus:
         return float(rollout.metrics[metric].mean())
 
     return lambda player, rival: 0.5 * (side(player, rival) + 1.0 - side(rival, player))
-
-
-def _working_directory(
-    workspace: Workspace, config: FinetuneConfig, parents: Sequence[str]
-) -> Path:
-    """Where the unfinished run lives: what was there goes unless it is to be resumed."""
-    settings = asdict(config)
-    for name in ("resume", "device", "tensorboard"):  # change nothing of what is learned
-        del settings[name]
-    text = json.dumps([settings, list(parents)], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:12]
-    directory = workspace.partial("checkpoint", config.name, key)
-    known = (directory / STATE_FILE).exists()
-    if config.resume and not known:
-        workspace.discard_partial(directory)
-        raise NotFound(
-            f"no unfinished run of this command: nothing to resume for {config.name!r}",
-            hint="run the same command without --resume",
-        )
-    if known and not config.resume:
-        workspace.discard_partial(directory)
-        directory = workspace.partial("checkpoint", config.name, key)
-    return directory
 
 
 def _publish(

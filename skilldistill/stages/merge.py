@@ -14,6 +14,7 @@ from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.stages.sources import find_dataset
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -119,17 +120,12 @@ def sources_of(
         NotFound: one is not there, or a skill has none.
     """
     if config.datasets:
-        return [_find(workspace, ref) for ref in config.datasets]
+        found = [find_dataset(workspace, ref) for ref in config.datasets]
+        return [
+            (MergeSource(source.artefact.id if source.artefact else "", source.ref), source.path)
+            for source in found
+        ]
     return _latest(workspace, domain)
-
-
-def _find(workspace: Workspace, ref: str) -> tuple[MergeSource, Path]:
-    """A dataset by reference, or a file that lies outside the workspace."""
-    outside = Path(ref)
-    if outside.is_file() and not outside.resolve().is_relative_to(workspace.root.resolve()):
-        return MergeSource("", str(outside)), outside
-    artefact = workspace.resolve(ref, "dataset")
-    return MergeSource(artefact.id, artefact.ref), workspace.path(artefact)
 
 
 def _latest(workspace: Workspace, domain: Domain) -> list[tuple[MergeSource, Path]]:

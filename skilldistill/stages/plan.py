@@ -21,11 +21,13 @@ from skilldistill.config import (
     RunConfig,
     TrainConfig,
 )
+from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
 from skilldistill.stages import references
 from skilldistill.stages.init import place_of
 from skilldistill.stages.references import ResolvedExpert
+from skilldistill.stages.sources import find_dataset
 from skilldistill.workspace.manifest import FILENAME, check_name
 from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace, check_root
 
@@ -165,9 +167,19 @@ def _merge(config: MergeConfig, workspace: Workspace | None) -> _Plan:
 
 
 def _distill(config: DistillConfig, workspace: Workspace | None) -> _Plan:
-    inputs = [_file_or_artefact(workspace, config.dataset, "dataset")]
+    from skilldistill.learning.distill import check_settings  # loads torch, as the next one does
+    from skilldistill.stages.distill import labellers
+
+    domain, path = domains.find(config.domain), Path(config.dataset)
+    check_settings(domain, config)
+    ref = config.dataset
+    if workspace is not None or not path.is_file():
+        source = find_dataset(_needed(workspace), config.dataset)
+        path, ref = source.path, source.ref
+    inputs = [PlanEntry(ref)]
     if config.rounds:
-        inputs += _entries(references.find_experts(workspace, domains.find(config.domain)))
+        with DatasetReader(path, domain=domain) as reader:
+            inputs += _entries(labellers(workspace, domain, reader.info))
     return inputs, _taught(config)
 
 
@@ -182,7 +194,10 @@ def _taught(config: DistillConfig) -> list[tuple[str, str]]:
 
 
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
+    from skilldistill.stages.finetune import opponents_of  # loads torch
+
     start = PlanEntry(_needed(workspace).resolve(config.start, "checkpoint").ref)
+    opponents_of(config, workspace, domains.find(config.domain))
     return [start, PlanEntry(config.opponent, "opponent")], [("checkpoint", config.name)]
 
 
@@ -190,6 +205,9 @@ def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:
     from skilldistill.stages.evaluate import default_refs
 
     domain = domains.find(config.domain)
+    if config.task != "all":
+        domain.task(config.task)
+    references.load_opponent(config.opponent, workspace, domain)
     chosen = config.policies or default_refs(_needed(workspace), domain)
     given = [references.resolve_policy(ref, workspace, domain).ref for ref in chosen]
     baselines = [references.RANDOM, references.COMPOSITE] if config.baselines else []
@@ -226,12 +244,6 @@ def _recorded(
 
     names = [name_to_record(workspace, found, domain) for found in experts.values()]
     return [("expert", name) for name in names if name]
-
-
-def _file_or_artefact(workspace: Workspace | None, ref: str, kind: str) -> PlanEntry:
-    if Path(ref).is_file():
-        return PlanEntry(ref)
-    return PlanEntry(_needed(workspace).resolve(ref, kind).ref)
 
 
 def _needed(workspace: Workspace | None) -> Workspace:

@@ -31,15 +31,13 @@ from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, No
 from skilldistill.evaluation.report import EvaluationReport, Score
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages import references
+from skilldistill.stages.unfinished import NO_MATTER
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
 QUESTION = "Fine-tune the distilled policy with {timesteps:,} steps of PPO?"
 
 _C = TypeVar("_C", bound=BaseConfig)
-
-_NO_MATTER = frozenset({"device", "tensorboard", "resume"})
-"""Settings that do not change what a step makes."""
 
 
 @dataclass(frozen=True)
@@ -369,7 +367,7 @@ class _Pipeline:
             )
         self._tell(step, _STEPS.index(step))
         began = time.perf_counter()
-        ignored = _NO_MATTER | {*free}
+        ignored = NO_MATTER | {*free}
         found = (
             None
             if parents is None
@@ -419,7 +417,7 @@ def already_made(
     config: BaseConfig,
     parents: Sequence[str],
     *,
-    ignored: frozenset[str] | set[str] = _NO_MATTER,
+    ignored: frozenset[str] | set[str] = NO_MATTER,
 ) -> Artefact | None:
     """The latest complete artefact that records these settings and these parents, if any.
 

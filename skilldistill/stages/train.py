@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +15,7 @@ import numpy as np
 from skilldistill import domain as domains
 from skilldistill.config import TrainConfig
 from skilldistill.domain import Domain, Skill, Task
-from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, Interrupted
 from skilldistill.evaluation.rollout import play
 from skilldistill.evaluation.statistics import mean_interval
 from skilldistill.experts import train as loop
@@ -26,6 +24,7 @@ from skilldistill.experts.network import Expert
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.references import check_expert_name
+from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -94,7 +93,14 @@ def train(
     skill, task = domain.skill(config.skill), domain.task(config.skill)
     name = check_expert_name(config.name or skill.name, domain)
     settings = loop.TrainSettings.of(skill, config)
-    folder = _partial(workspace, name, config, settings)
+    folder = unfinished(
+        workspace,
+        config,
+        "expert",
+        name,
+        state_file=loop.STATE_FILE,
+        further=_plain(asdict(settings)),
+    )
     vec_env = SB3VecEnv(
         domain.make_vector_env(
             task.name,
@@ -267,28 +273,6 @@ def draw_curve(outcome: loop.TrainOutcome, task: Task, path: Path) -> bool:
     rows[-1].set_xlabel("steps")
     sheet.savefig(path)
     return True
-
-
-def _partial(
-    workspace: Workspace, name: str, config: TrainConfig, settings: loop.TrainSettings
-) -> Path:
-    """The folder of unfinished work: as an earlier run left it, or empty."""
-    content = [
-        asdict(replace(config, resume=False, tensorboard=False)),
-        _plain(asdict(settings)),
-    ]
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    folder = workspace.partial("expert", name, key)
-    if config.resume and not (folder / loop.STATE_FILE).exists():
-        workspace.discard_partial(folder)
-        raise NotFound(
-            f"no unfinished training of {name!r} with these settings",
-            hint="run the same command without --resume",
-        )
-    if not config.resume and any(folder.iterdir()):
-        workspace.discard_partial(folder)
-        folder = workspace.partial("expert", name, key)
-    return folder
 
 
 def _plain_curve(curve: Sequence[loop.CurvePoint]) -> tuple[dict[str, float | None], ...]:

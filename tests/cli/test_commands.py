@@ -274,6 +274,22 @@ def test_a_dry_run_in_an_empty_directory_leaves_it_empty(here: Path, invoke: Inv
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--skill", "nonsense"),
+        ("collect", "--skill", "nonsense"),
+        ("collect", "--skill", "ring", "--name", "a/b"),
+        ("evaluate", "nobody"),
+    ],
+)
+def test_a_refused_command_leaves_an_empty_directory_empty(
+    here: Path, invoke: Invoke, command: tuple[str, ...]
+) -> None:
+    assert invoke(*command, *TINY).code in (2, 4)
+    assert list(here.iterdir()) == []
+
+
 def test_config_show_says_what_is_in_force_and_why(
     here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

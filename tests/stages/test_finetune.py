@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
-from skilldistill.stages.finetune import FinetuneResult, finetune
+from skilldistill.stages.finetune import FinetuneResult, finetune, opponents_of
 from skilldistill.workspace.store import Workspace
+from tests import tiny
 from tests.learning import half_trained
 
 
@@ -118,6 +120,14 @@ def test_another_policy_can_be_the_opponent_and_is_a_parent(workspace: Workspace
     assert result.opponent == "rival"
     with pytest.raises(NotFound):
         finetune(workspace, settings(opponent="nobody"))
+
+
+def test_a_domain_of_other_scripts_has_its_own_default(workspace: Workspace) -> None:
+    other = replace(tiny.DOMAIN, opponents=("walker",))
+    assert opponents_of(settings(), workspace, other) == ((None,), [])
+    assert opponents_of(settings(opponent="walker"), workspace, other) == (("walker",), [])
+    same = replace(tiny.DOMAIN, opponents=("walker", "chaser"))
+    assert opponents_of(settings(), workspace, same) == (("chaser",), [])
 
 
 @pytest.mark.parametrize("opponent", ["self", "mix"])

@@ -25,7 +25,7 @@ from skilldistill.stages.merge import merge
 from skilldistill.stages.plan import PlanResult, plan, plan_init
 from skilldistill.workspace.store import Workspace
 from tests import tiny
-from tests.tiny_workspace import add_checkpoint, add_experts, ship, steer
+from tests.tiny_workspace import add_checkpoint, add_expert, add_experts, ship, steer
 
 
 @pytest.fixture
@@ -98,6 +98,8 @@ def test_evaluation_takes_the_checkpoints_that_are_there(workspace: Workspace) -
         ("finetune", FinetuneConfig(domain="tiny"), NotFound),
         ("evaluate", EvaluateConfig(domain="tiny"), NotFound),
         ("evaluate", EvaluateConfig(domain="tiny", policies=("nobody",)), NotFound),
+        ("evaluate", EvaluateConfig(domain="tiny", task="nothing"), ConfigurationError),
+        ("distill", DistillConfig(domain="tiny", head_weights="x"), ConfigurationError),
         ("train", TrainConfig(domain="tiny", skill="rung"), ConfigurationError),
         ("collect", CollectConfig(domain="tiny", name="a/b", skill="ring"), ConfigurationError),
         ("experts_add", ExpertsAddConfig(domain="tiny", name="ring", path="no.zip"), NotFound),
@@ -108,6 +110,15 @@ def test_what_would_fail_fails_in_the_plan(
 ) -> None:
     with pytest.raises(error):
         plan(command, config, workspace)
+
+
+def test_an_opponent_must_be_there(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    against = EvaluateConfig(domain="tiny", policies=("random",), opponent="nobody")
+    with pytest.raises(NotFound, match="nobody"):
+        plan("evaluate", against, workspace)
+    with pytest.raises(NotFound, match="nobody"):
+        plan("finetune", FinetuneConfig(domain="tiny", opponent="nobody"), workspace)
 
 
 def test_without_a_workspace_only_what_reads_from_it_fails(tmp_path: Path) -> None:
@@ -173,6 +184,27 @@ def test_the_rounds_of_a_distillation_are_among_its_outputs(workspace: Workspace
     distill(workspace, config)
     assert [artefact.ref for artefact in workspace.artefacts()[before:]] == planned
     assert refs(plan("distill", config, workspace))[1][0] == "dataset:distilled-rounds@3"
+
+
+def test_the_rounds_of_a_distillation_are_labelled_by_the_datas_own_experts(
+    workspace: Workspace,
+) -> None:
+    collect(workspace, CollectConfig(domain="tiny", episodes=6))
+    merge(workspace, MergeConfig(domain="tiny"))
+    add_expert(workspace, steer(0.7))
+    config = DistillConfig(domain="tiny", rounds=1)
+    planned = refs(plan("distill", config, workspace))[0]
+    assert planned == ["dataset:combined@1", "expert:steer@1", "expert:ring@1"]
+
+
+def test_a_dataset_inside_the_workspace_has_its_reference_however_it_is_named(
+    workspace: Workspace,
+) -> None:
+    collect(workspace, CollectConfig(domain="tiny", episodes=6))
+    merge(workspace, MergeConfig(domain="tiny"))
+    path = workspace.path(workspace.resolve("combined", "dataset"))
+    config = DistillConfig(domain="tiny", dataset=str(path))
+    assert refs(plan("distill", config, workspace))[0] == ["dataset:combined@1"]
 
 
 def test_a_run_shows_the_settings_of_each_step(workspace: Workspace) -> None:

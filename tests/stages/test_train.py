@@ -176,7 +176,7 @@ def test_an_interruption_before_the_first_scoring_publishes_nothing(workspace: W
 
 
 def test_nothing_to_resume_says_so(workspace: Workspace) -> None:
-    with pytest.raises(NotFound, match="no unfinished training") as caught:
+    with pytest.raises(NotFound, match="no unfinished work on expert") as caught:
         train(workspace, config(resume=True))
     assert "without --resume" in caught.value.hint
 

@@ -1,0 +1,58 @@
+"""Where a learning stage keeps what it has not finished yet, and whether it goes on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from skilldistill.config import DistillConfig, FinetuneConfig, TrainConfig
+from skilldistill.errors import NotFound, NotInstalled
+from skilldistill.workspace.store import Workspace
+
+NO_MATTER = frozenset({"device", "tensorboard", "resume"})
+"""Settings that change nothing of what is learned."""
+
+
+def unfinished(
+    workspace: Workspace,
+    config: TrainConfig | DistillConfig | FinetuneConfig,
+    kind: str,
+    name: str,
+    *,
+    state_file: str,
+    further: Any = (),
+) -> Path:
+    """The folder of a stage's unfinished work: as an earlier run left it, or empty.
+
+    Args:
+        workspace: where it lies.
+        config: settings of the command.
+        kind: of the artefact that is to come.
+        name: of that artefact.
+        state_file: the file in the folder that a run goes on from.
+        further: what else decides the result, as JSON can hold it.
+
+    Raises:
+        NotFound: a run is to be gone on with, and there is none of these settings.
+        NotInstalled: TensorBoard is wanted and not there.
+    """
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise NotInstalled("TensorBoard", "plots")
+    settings = {key: value for key, value in asdict(config).items() if key not in NO_MATTER}
+    content = json.dumps([settings, further], sort_keys=True)
+    key = hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder = workspace.partial(kind, name, key)
+    if config.resume and not (folder / state_file).exists():
+        workspace.discard_partial(folder)
+        raise NotFound(
+            f"no unfinished work on {kind} {name!r} with these settings: nothing to resume",
+            hint="run the same command without --resume",
+        )
+    if not config.resume and any(folder.iterdir()):
+        workspace.discard_partial(folder)
+        folder = workspace.partial(kind, name, key)
+    return folder
