@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -27,6 +28,7 @@ from skilldistill.errors import ConfigurationError, CorruptFile, NotInstalled
 from skilldistill.experts.network import Expert, Normaliser
 from skilldistill.experts.sb3_zip import from_sb3
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.workspace.files import replace_file
 
 STATE_FILE = "training_state"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -367,9 +369,9 @@ def _save(path: Path, run: _Run, model: PPO, vec_env: VecEnv) -> None:
         "last_observations": torch.from_numpy(np.array(model._last_obs)),
         "last_starts": torch.from_numpy(np.array(model._last_episode_starts)),
     }
-    aside = path.with_name(path.name + ".new")
-    torch.save(state, aside)
-    aside.replace(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    replace_file(path, buffer.getvalue())
 
 
 def _restore(path: Path, model: PPO, vec_env: VecEnv, config: TrainConfig) -> _Run:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,10 @@ from torch import Tensor
 
 from skilldistill.config import DistillConfig
 from skilldistill.domain import Domain
-from skilldistill.errors import CorruptFile, DiskProblem
+from skilldistill.errors import CorruptFile
 from skilldistill.learning.losses import LOG_STD_FLOOR, Labels
 from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.workspace.files import replace_file
 
 STATE_FILE = "training_state"
 METRICS_FILE = "metrics.jsonl"
@@ -74,7 +74,11 @@ def match_std(network: DistilledPolicyNetwork, table: Tensor) -> None:
 
 
 def save(state: State, directory: Path) -> None:
-    """Replace the training state and the metrics; a kill in between leaves the older ones."""
+    """Replace the training state and the metrics, each whole or not at all.
+
+    Raises:
+        DiskProblem: the disk is full or fails.
+    """
     tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for index, moments in state.optimiser.state_dict()["state"].items():
@@ -82,16 +86,8 @@ def save(state: State, directory: Path) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     counters = {name: _text(getattr(state, name)) for name in _COUNTERS}
     header = {"counters": json.dumps(counters), "history": json.dumps(state.history)}
-    try:
-        temporary = directory / f".{STATE_FILE}"
-        with temporary.open("wb") as file:
-            file.write(serialise_tensors(tensors, metadata=header))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(directory / STATE_FILE)
-        write_metrics(state.history, directory / METRICS_FILE)
-    except OSError as error:
-        raise DiskProblem(f"cannot save the training state to {directory}: {error}") from error
+    replace_file(directory / STATE_FILE, serialise_tensors(tensors, metadata=header))
+    write_metrics(state.history, directory / METRICS_FILE)
 
 
 def resume(
@@ -126,9 +122,13 @@ def resume(
 
 
 def write_metrics(history: list[Record], path: Path) -> None:
-    """Write ``metrics.jsonl``: one JSON object per epoch."""
+    """Write ``metrics.jsonl``: one JSON object per epoch.
+
+    Raises:
+        DiskProblem: the disk is full or fails.
+    """
     lines = [json.dumps({k: _number(v) for k, v in record.items()}) + "\n" for record in history]
-    path.write_text("".join(lines), encoding="utf-8")
+    replace_file(path, "".join(lines).encode())
 
 
 def _state(network: DistilledPolicyNetwork, config: DistillConfig) -> State:

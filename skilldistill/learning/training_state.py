@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from skilldistill.errors import CorruptFile
+from skilldistill.workspace.files import replace_file
 
 STATE_FILE = "training_state"
 VERSION = 2
@@ -19,14 +20,15 @@ _AFRESH = "run without --resume to start afresh"
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state whole or not at all. Its ``records`` may be any JSON-able list."""
-    aside = path.with_name(path.name + ".new")
+    """Write a state whole or not at all. Its ``records`` may be any JSON-able list.
+
+    Raises:
+        DiskProblem: the disk is full or fails.
+    """
     plain = {**state, "version": VERSION, "records": json.dumps(state["records"])}
-    with aside.open("wb") as file:
-        torch.save(plain, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)
+    replace_file(path, buffer.getvalue())
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.ls import listings
 from skilldistill.stages.show import lineage
-from skilldistill.workspace.files import disk, sync_directory
+from skilldistill.workspace.files import disk, replace_file, sync_directory
 from skilldistill.workspace.manifest import Artefact, FileEntry
 from skilldistill.workspace.store import Workspace
 
@@ -198,14 +198,4 @@ def _provenance(
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

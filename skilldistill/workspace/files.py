@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -29,6 +30,25 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: aside, synced, then renamed.
+
+    Raises:
+        DiskProblem: the disk is full or fails; what was there before is untouched.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with disk(path):
+        try:
+            with aside.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_directory(path.parent)
 
 
 def acquire(path: Path, timeout: float = 0.0) -> BaseFileLock:

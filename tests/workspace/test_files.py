@@ -12,6 +12,7 @@ from skilldistill.workspace.files import (
     disk,
     lock_file,
     plain_files,
+    replace_file,
     tidy,
 )
 
@@ -25,6 +26,24 @@ def test_a_lock_keeps_others_out_until_it_is_released(tmp_path: Path) -> None:
 def test_all_files_of_a_draft_share_its_lock() -> None:
     names = (".draft-1f", ".draft-1f.h5", ".draft-1f.h5.tmp", ".draft-1f.lock")
     assert {lock_file(Path("a", name)) for name in names} == {Path("a/.draft-1f.lock")}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state"
+    replace_file(path, b"old")
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DiskProblem, match="the disk is full"):
+        replace_file(path, b"newest")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_systems_errors_become_ours(tmp_path: Path) -> None:
