@@ -18,7 +18,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,8 @@ from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
 from skilldistill.learning.device import pick_device, product_dtype
-from skilldistill.learning.guard import (
-    LAST_RESORT,
-    PATIENCE,
-    Scores,
-    Watch,
-    falling,
-    interval,
-    margin,
-    means,
-)
 from skilldistill.learning.journal import Journal
+from skilldistill.learning.keeper import Evaluate, Keeper
 from skilldistill.learning.pace import Pace
 from skilldistill.learning.ppo import FinetunePPO, Stopped
 from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
@@ -52,7 +43,7 @@ from skilldistill.learning.sparring import (
     shape,
     stagger,
 )
-from skilldistill.learning.training_state import STATE_FILE, copied, load_state, save_state
+from skilldistill.learning.training_state import STATE_FILE, load_state, save_state
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy
@@ -61,8 +52,6 @@ from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, 
 WARMUP_UPDATES = 5
 """Most updates of the critic alone on one rollout, in case it never explains enough."""
 SAVE_SECONDS = 15.0
-Evaluate = Callable[[Policy, Sequence[str]], Scores]
-"""Plays the named tasks on seeds that are the same at every call."""
 
 
 @dataclass
@@ -79,7 +68,7 @@ class FinetuneOutcome:
 
     @property
     def network(self) -> DistilledPolicyNetwork:
-        """The fine-tuned network, on the CPU."""
+        """The fine-tuned network, on the device it was trained on."""
         return self.model.policy.network
 
 
@@ -125,8 +114,8 @@ def finetune(
         try:
             if not run.records:
                 boundary = run.state()
-                run.baseline()
-            while run.steps < config.timesteps and not run.given_up:
+                run.keeper.begin()
+            while run.steps < config.timesteps and not run.keeper.given_up:
                 boundary = run.state()
                 if time.monotonic() - saved > SAVE_SECONDS:
                     save_state(directory / STATE_FILE, boundary)
@@ -149,7 +138,7 @@ class _Clock:
     """Seconds spent, for the figures at the end; never part of a run's state."""
 
     learning: float = 0.0
-    total: float = field(default_factory=time.perf_counter)
+    began: float = field(default_factory=time.perf_counter)
     steps: int = 0
 
 
@@ -168,7 +157,6 @@ class _Run:
         self.config = config
         self.domain = start.domain
         self.stop = stop
-        self.evaluate = evaluate if config.guard_every else None
         self.versus = versus
         self.journal: Callable[[dict[str, Any]], None] = lambda record: None
         self.reference = _copy(start)
@@ -178,16 +166,10 @@ class _Run:
         self.pool = Pool()
         self.env = make_arenas(config, opponents, self.reference, self.selves)
         self.model = self._model()
-        self.player = NetworkPolicy(self.model.policy.network)
         self.records: list[dict[str, Any]] = []
-        self.watch = Watch()
-        self.initial: Scores = {}
-        self.latest: dict[str, float] = {}
-        self.good: dict[str, Any] = {}
         self.rollouts = 0
         self.pace = Pace(config, self.model.n_steps * self.model.n_envs, len(self.domain.heads))
-        self.best = -math.inf
-        """Highest mean score in the fight of weights that became :attr:`good`."""
+        self.keeper = Keeper(self.model, config, self.pace, evaluate, self._note)
         self.clock = _Clock()
         if self.selves:
             self.pool.add(self.model.policy.network, 0)
@@ -239,16 +221,6 @@ class _Run:
 
     # one iteration ---------------------------------------------------------------------------
 
-    def baseline(self) -> None:
-        """Score the distilled policy, which everything later is compared with."""
-        if self.evaluate is not None:
-            self.initial = self.evaluate(self.player, self.tasks)
-            self.latest = means(self.initial)
-            self.watch.see(self.latest, early=True)
-            self.best = self.latest[self.domain.combined]
-            self._note("baseline", scores=self.latest)
-        self.good = self._weights()
-
     def iterate(self) -> None:
         """One rollout, one update, and what the guard has to say."""
         began = time.perf_counter()
@@ -262,8 +234,7 @@ class _Run:
         if not self.pace.warming_up:
             self._schedule(before)
             model.train()
-        if not self._finite():
-            self._recover(("weights are not finite",))
+        self.keeper.recover_if_broken()
         self.clock.learning += time.perf_counter() - began
         self.clock.steps += self.steps - before
         self.pace.calm()
@@ -275,7 +246,12 @@ class _Run:
             critic_updates=alone,
             **model.last,
         )
-        self._guard()
+        if self.pace.warming_up:
+            return  # the actor is the distilled policy, to the bit
+        regular = bool(self.config.guard_every) and self.rollouts % self.config.guard_every == 0
+        self.keeper.look(regular=regular)
+        if regular and self.selves:
+            self._rate()
 
     def _warm_up(self, begun: int) -> int:
         """Let the critic learn alone from a rollout; answers how many updates it took.
@@ -292,7 +268,7 @@ class _Run:
             updates += 1
         if due or self._explained:
             self.pace.released = begun
-            self.good = self._weights()  # the distilled actor, with a critic that knows it
+            self.keeper.keep()  # the distilled actor, with a critic that knows it
         return updates
 
     @property
@@ -308,91 +284,12 @@ class _Run:
         model.critic_lr, model.actor_lr = pace.critic_lr(steps), pace.actor_lr(steps)
         model.kl_coefs = torch.tensor(pace.kl_coefs(steps), device=model.device)
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The fight first, then the skills."""
-        return (self.domain.combined, *self.domain.skill_names)
-
-    # the guard -------------------------------------------------------------------------------
-
-    def _guard(self) -> None:
-        if self.pace.warming_up:
-            return  # the actor is the distilled policy, to the bit
-        regular = self.config.guard_every and self.rollouts % self.config.guard_every == 0
-        early = self.pace.is_early(self.steps)
-        if self.evaluate is not None and (regular or early or self.watch.strikes):
-            # within the early window every rollout is scored; in the fight only, to be quick
-            tasks = self.tasks if regular or self.watch.strikes else self.tasks[:1]
-            self._judge(self.evaluate(self.player, tasks), early=early)
-        if regular and self.selves:
-            self._rate()
-
-    @property
-    def given_up(self) -> bool:
-        """Whether going on has proved fruitless; the weights are the last good ones then."""
-        return self.watch.fruitless >= LAST_RESORT
-
-    def _judge(self, scores: Scores, *, early: bool) -> str:
-        below = falling(scores, self.initial)
-        self.latest |= means(scores)
-        self.watch.see(means(scores), early=early)
-        verdict = self.watch.judge(below, tied=self.config.kl_coef > 0)
-        if verdict == "good":
-            if len(scores) == len(self.tasks) and not self._worse_than_best:
-                self.good = self._weights()
-                self.best = max(self.best, self.latest[self.domain.combined])
-        elif verdict == "raise":
-            self.pace.tighten(self._heads_of(below))
-        self._note(
-            "guard",
-            scores=means(scores),
-            intervals={
-                task: [interval(values).low, interval(values).high]
-                for task, values in scores.items()
-            },
-            falling=list(below),
-            action=verdict,
-            kl_boosts=self.pace.boosts,
-        )
-        if verdict == "rollback":
-            self._restore_good(below)
-        return verdict
-
-    @property
-    def _worse_than_best(self) -> bool:
-        task = self.domain.combined
-        return self.latest[task] < self.best - margin(self.initial[task])
-
-    def _heads_of(self, tasks: Sequence[str]) -> list[int]:
-        """Numbers of the heads that act in any of the tasks."""
-        acting = {name for task in tasks for name in self.domain.task(task).heads}
-        return [number for number, head in enumerate(self.domain.heads) if head.name in acting]
-
-    def _recover(self, why: tuple[str, ...]) -> None:
-        """Leave weights that cannot even be judged."""
-        self.watch.roll_back()
-        self._note("guard", scores={}, intervals={}, falling=list(why), action="rollback")
-        self._restore_good(())
-
-    def _restore_good(self, below: Sequence[str]) -> None:
-        """Go on from the last good weights, more carefully than before."""
-        self._load_weights(self.good)
-        self.pace.begin_again(self._heads_of(below))
-
-    def _finite(self) -> bool:
-        """Whether the policy can still act: its weights and outputs are numbers."""
-        model = self.model
-        with torch.inference_mode():
-            seen = torch.from_numpy(np.asarray(model._last_obs)).to(model.device)
-            outputs = [model.policy.network.logits(seen), model.policy.values(seen)]
-            everything = [*outputs, *model.policy.parameters()]
-            return all(bool(torch.isfinite(values).all()) for values in everything)
-
     def _rate(self) -> None:
         generator = self.model.generator
         if self.versus is not None:
             rivals = self.pool.rivals(3, generator)
-            self.pool.rate(self.player, self.selves[0], rivals, self.versus)
+            player = NetworkPolicy(self.model.policy.network)
+            self.pool.rate(player, self.selves[0], rivals, self.versus)
         self.pool.add(self.model.policy.network, self.steps)
         self._note(
             "ratings",
@@ -401,23 +298,10 @@ class _Run:
         )
 
     def finish(self) -> None:
-        """Score the end result; if it has fallen, the last good weights are the result."""
-        if self.evaluate is None or self.pace.warming_up:
-            return
-        last = next(record for record in reversed(self.records) if record["kind"] != "ratings")
-        judged = last["kind"] == "guard" and set(self.tasks) == set(last["scores"])
-        verdict = "rollback" if self.given_up else str(last["action"]) if judged else ""
-        if verdict != "good" and not self.given_up:
-            scores = self.evaluate(self.player, self.tasks)
-            if falling(scores, self.initial):
-                self.watch.strikes = PATIENCE - 1  # no rollout is left to recover in
-            verdict = self._judge(scores, early=self.pace.is_early(self.steps))
-        if verdict == "good" and self._worse_than_best:
-            self._load_weights(self.good)
-            verdict = "rollback"
-        if verdict == "rollback":
-            self.latest = means(self.evaluate(self.player, self.tasks))
-            self._note("final", scores=self.latest)
+        """Make the last good weights the result if the end result has fallen."""
+        if not self.pace.warming_up:
+            kinds = ("rollout", "guard")
+            self.keeper.finish(next(r for r in reversed(self.records) if r["kind"] in kinds))
 
     # state -----------------------------------------------------------------------------------
 
@@ -426,36 +310,21 @@ class _Run:
         """Environment steps played."""
         return int(self.model.num_timesteps)
 
-    def _weights(self) -> dict[str, Any]:
-        policy = self.model.policy
-        return {
-            "policy": copied(policy.state_dict()),
-            "optimizer": copied(policy.optimizer.state_dict()),
-        }
-
-    def _load_weights(self, weights: Mapping[str, Any]) -> None:
-        self.model.policy.load_state_dict(weights["policy"])
-        self.model.policy.optimizer.load_state_dict(copied(weights["optimizer"]))
-
     def state(self) -> dict[str, Any]:
         """Everything that changes, as copies: tensors, numbers and strings in plain containers."""
         model = self.model
         saves = all(hasattr(env, "get_state") for env in self.env.envs)
         arenas = self.env.get_state() if saves else {}
         return {
-            "weights": self._weights(),
-            "good": self.good,
+            "weights": model.snapshot(),
             "generator": model.generator.get_state(),
             "arenas": {key: torch.from_numpy(value) for key, value in arenas.items()},
             "last_obs": torch.from_numpy(np.array(model._last_obs)),
             "last_starts": torch.from_numpy(np.array(model._last_episode_starts)),
             "pool": [(m.steps, m.weights, m.rating) for m in self.pool.members],
             "elo": self.pool.rating,
-            "initial": {task: torch.from_numpy(np.array(v)) for task, v in self.initial.items()},
-            "latest": dict(self.latest),
-            "watch": asdict(self.watch),
+            **self.keeper.state(),
             **self.pace.state(),
-            "best": self.best,
             "steps": self.steps,
             "updates": int(model._n_updates),
             "rollouts": self.rollouts,
@@ -465,8 +334,7 @@ class _Run:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to what :meth:`state` gave."""
         model = self.model
-        self._load_weights(state["weights"])
-        self.good = state["good"]
+        model.return_to(state["weights"])
         model.generator.set_state(state["generator"])
         if state["arenas"]:
             self.env.set_state({key: value.numpy() for key, value in state["arenas"].items()})
@@ -475,11 +343,8 @@ class _Run:
         # else: a domain whose arenas cannot be saved begins new episodes
         self.pool.members = [Member(*member) for member in state["pool"]]
         self.pool.rating = state["elo"]
-        self.initial = {task: values.numpy() for task, values in state["initial"].items()}
-        self.latest = dict(state["latest"])
-        self.watch = Watch(**copy.deepcopy(state["watch"]))
+        self.keeper.restore(state)
         self.pace.restore(state)
-        self.best = state["best"]
         model.num_timesteps = state["steps"]
         model._n_updates = state["updates"]
         self.rollouts = state["rollouts"]
@@ -502,33 +367,22 @@ class _Run:
                 if name in self.model.last
             },
         }
-        if self.latest:
+        if latest := self.keeper.latest:
             task = self.domain.combined
-            values[self.domain.task(task).main_metric] = round(self.latest[task], 3)
+            values[self.domain.task(task).main_metric] = round(latest[task], 3)
         total = self.config.timesteps
         return Progress("finetune", min(self.steps, total), total, "step", values)
 
     def summary(self) -> dict[str, Any]:
         """Scores before and after, what the guard did, and how fast it went."""
-        task, before, watch = self.domain.combined, means(self.initial), self.watch
-        depths = {name: max(0.0, before[name] - low) for name, low in watch.early_worst.items()}
         return {
             "steps": self.steps,
             "warmup_steps": self.steps if self.pace.warming_up else self.pace.released,
             "warmup_updates": sum(record.get("critic_updates", 0) for record in self.records),
-            "before": before,
-            "after": dict(self.latest),
-            "metric": {name: self.domain.task(name).main_metric for name in before},
-            "collapse_worst": watch.early_worst.get(task),
-            "collapse_depth": depths.get(task),
-            "collapse_depths": depths,
-            "worst": watch.worst.get(task),
-            "kl_raises": watch.raises,
-            "rollbacks": watch.rollbacks,
-            "given_up": self.given_up,
+            **self.keeper.summary(),
             "elo": self.pool.rating if self.selves else None,
             "steps_per_second": round(self.clock.steps / max(self.clock.learning, 1e-9)),
-            "seconds": round(time.perf_counter() - self.clock.total, 3),
+            "seconds": round(time.perf_counter() - self.clock.began, 3),
         }
 
 

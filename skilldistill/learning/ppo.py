@@ -15,6 +15,7 @@ checkpoints and hyperparameters are used as they are:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from skilldistill.learning.flat_adam import flattened
+from skilldistill.learning.training_state import copied
 from skilldistill.learning.update import Rehearsal, Rows, Terms, Update
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
 from skilldistill.policy.heads import ActionDistribution, per_head
@@ -116,6 +118,18 @@ class FinetunePPO(PPO):
         ]
         excluded: list[str] = super()._excluded_save_params()
         return [*excluded, *own, *transient]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Copies of all weights and of the optimiser's state, on the CPU."""
+        return {
+            "policy": copied(self.policy.state_dict()),
+            "optimizer": copied(self.policy.optimizer.state_dict()),
+        }
+
+    def return_to(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to what :meth:`snapshot` gave."""
+        self.policy.load_state_dict(snapshot["policy"])
+        self.policy.optimizer.load_state_dict(copied(snapshot["optimizer"]))
 
     # rollout ---------------------------------------------------------------------------------
 

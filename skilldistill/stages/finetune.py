@@ -14,10 +14,11 @@ from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError, Interrupted
 from skilldistill.evaluation.rollout import play
 from skilldistill.learning.device import pick_device
-from skilldistill.learning.finetune import Evaluate, FinetuneOutcome
+from skilldistill.learning.finetune import FinetuneOutcome
 from skilldistill.learning.finetune import finetune as learn
 from skilldistill.learning.guard import Scores
 from skilldistill.learning.journal import BOARD_FOLDER, RECORDS_FILE, line
+from skilldistill.learning.keeper import Evaluate
 from skilldistill.learning.selfplay import Versus
 from skilldistill.learning.sparring import SELF, START, Opponents, expand
 from skilldistill.learning.training_state import STATE_FILE

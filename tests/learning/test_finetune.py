@@ -148,11 +148,11 @@ def test_the_actor_learns_from_the_very_rollouts_the_critic_learnt_from(tmp_path
 def test_what_a_fall_would_go_back_to_has_the_start_and_a_critic_that_knows_it() -> None:
     config = settings(n_epochs=10, warmup_fraction=0.5, guard_every=0)
     made = _Run(half_trained.network(), config, (None,), None, None, lambda: 0)
-    made.baseline()
-    first = made.good["policy"]
+    made.keeper.begin()
+    first = made.state()["good"]["policy"]
     made.iterate()
     assert made.pace.released == 0
-    good, now = made.good["policy"], made.model.policy.state_dict()
+    good, now = made.state()["good"]["policy"], made.model.policy.state_dict()
     for name, value in good.items():
         is_actor = name.startswith("network.")
         learns = name.endswith(("weight", "bias"))
