@@ -281,10 +281,11 @@ def find(name: str = "duel") -> Domain:
         module, attribute = _BUILT_IN[name]
         domain: Domain = getattr(importlib.import_module(module), attribute)
         return domain
-    for entry in entry_points(group="skilldistill.domains"):
+    installed = entry_points(group="skilldistill.domains")
+    for entry in installed:
         if entry.name == name:
             return _checked(entry.load(), name)
-    known = sorted({*_registered, *_BUILT_IN})
+    known = sorted({*_registered, *_BUILT_IN, *(entry.name for entry in installed)})
     raise NotFound(f"no domain {name!r} is installed", hint=f"known domains: {', '.join(known)}")
 
 

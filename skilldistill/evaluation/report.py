@@ -27,6 +27,7 @@ from skilldistill.evaluation.statistics import Estimate
 
 RANDOM, COMPOSITE = "random", "composite"
 """Labels of the policies between which retention measures: chance, and the experts."""
+_AGAIN = "evaluate again with this version: `skilldistill evaluate`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +164,12 @@ class EvaluationReport:
         return json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> EvaluationReport:
+    def from_json(cls, text: str | bytes, source: str = "this") -> EvaluationReport:
         """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: the document.
+            source: what to call it in an error, its path for one.
 
         Raises:
             CorruptFile: it is no such document.
@@ -173,11 +178,10 @@ class EvaluationReport:
             content = json.loads(text)
             found = content.pop("schema")
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-            raise CorruptFile(f"this is no evaluation report: {error}") from error
+            raise CorruptFile(f"{source} is no evaluation report: {error}", hint=_AGAIN) from error
         if found != cls.schema:
             raise CorruptFile(
-                f"this is a document of schema {found!r}, not {cls.schema!r}",
-                hint="evaluate again with this version: `skilldistill evaluate`",
+                f"{source} is a document of schema {found!r}, not {cls.schema!r}", hint=_AGAIN
             )
         try:
             lists: dict[str, type[Any]] = {
@@ -191,7 +195,7 @@ class EvaluationReport:
                 content[name] = tuple(_record(kind, entry) for entry in content[name])
             return cls(**content)
         except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFile(f"this evaluation report is damaged: {error}") from error
+            raise CorruptFile(f"{source} is damaged: {error}", hint=_AGAIN) from error
 
 
 def assemble(

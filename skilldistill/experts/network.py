@@ -40,6 +40,7 @@ MAX_CARD_BYTES = 4 * 2**20
 SDE_EPSILON = 1e-6
 """Added to the variance of state-dependent noise; value of stable_baselines3's
 ``StateDependentNoiseDistribution``."""
+_AGAIN = "add it again with `skilldistill experts add`, or train it with `skilldistill train`"
 
 
 @dataclass(frozen=True)
@@ -315,9 +316,13 @@ class Expert:
             expert = _assemble(card, tensors)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = excerpt(str(error))
-            raise CorruptFile(f"{directory / CARD_FILE}: bad or missing entry: {reason}") from error
+            raise CorruptFile(
+                f"{directory / CARD_FILE}: bad or missing entry: {reason}", hint=_AGAIN
+            ) from error
         if expert.sha256 != card.get("sha256"):
-            raise CorruptFile(f"{directory}: the weights are not those {CARD_FILE} describes")
+            raise CorruptFile(
+                f"{directory}: the weights are not those {CARD_FILE} describes", hint=_AGAIN
+            )
         if domain is not None and domain.name != expert.domain:
             raise CorruptFile(f"{directory}: made for domain {expert.domain!r}, not {domain.name}")
         expert.check(domain or domains.find(expert.domain))

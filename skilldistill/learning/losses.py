@@ -73,7 +73,10 @@ class Objective:
         for name, weight in self.head_weights.items():
             self.domain.head(name)
             if not (math.isfinite(weight) and weight >= 0):
-                raise ConfigurationError(f"weight of head {name!r} must be at least 0")
+                raise ConfigurationError(
+                    f"weight of head {name!r} must be at least 0, not {weight}",
+                    hint=f"for instance `--head-weights {name}=2`",
+                )
 
     @property
     def weights(self) -> Tensor:

@@ -267,13 +267,14 @@ class _Pipeline:
             students.append(self._finetune(distilled))
         report = self._evaluate(students)
         folder = self.workspace.path(report)
+        file = folder / "report.json"
         self._tell("done", len(_STEPS))
         return RunResult(
             workspace=str(self.workspace.root),
             preset=self.config.preset,
             steps=tuple(self.steps),
             path=str(folder),
-            report=EvaluationReport.from_json((folder / "report.json").read_bytes()),
+            report=EvaluationReport.from_json(file.read_bytes(), str(file)),
         )
 
     def _collect(self, skill: str) -> Artefact:

@@ -197,14 +197,14 @@ class Workspace:
         else:
             wanted = parse_reference(ref)
             if kind and wanted.kind and wanted.kind != kind:
-                raise ConfigurationError(f"{ref} has kind {wanted.kind}, not {kind}")
+                raise _wrong_kind(ref, wanted.kind, kind)
             wanted = replace(wanted, kind=wanted.kind or kind)
             if ref in by_id and not any(artefact.name == ref for artefact in known):
                 found = by_id[ref]
             else:
                 return pick(wanted, known)
         if kind and found.kind != kind:
-            raise ConfigurationError(f"{ref} has kind {found.kind}, not {kind}")
+            raise _wrong_kind(ref, found.kind, kind)
         return found
 
     def path(self, artefact: Artefact) -> Path:
@@ -488,3 +488,10 @@ def _has_manifest(root: Path) -> bool:
             hint="choose another directory with --workspace",
         )
     return exists
+
+
+def _wrong_kind(ref: str, kind: str, wanted: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{ref} has kind {kind}, not {wanted}",
+        hint=f"`skilldistill ls --kind {wanted}` lists what can be named here",
+    )

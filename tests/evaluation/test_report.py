@@ -161,8 +161,9 @@ def test_a_damaged_report_is_refused(
     report: EvaluationReport, damage: object, message: str
 ) -> None:
     assert callable(damage)
-    with pytest.raises(CorruptFile, match=message):
-        EvaluationReport.from_json(damage(report.to_json()))
+    with pytest.raises(CorruptFile, match=f"^old.json.* {message}") as caught:
+        EvaluationReport.from_json(damage(report.to_json()), "old.json")
+    assert "skilldistill evaluate" in caught.value.hint
 
 
 def test_every_episode_is_kept_exactly() -> None:
