@@ -109,15 +109,29 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
-def table(columns: Iterable[str], *, right: Iterable[str] = ()) -> Table:
-    """A plain table; the columns named in ``right`` hold numbers."""
+def table(
+    columns: Iterable[str], *, right: Iterable[str] = (), folds: Iterable[str] = (), gap: int = 3
+) -> Table:
+    """A plain table.
+
+    Args:
+        columns: their titles.
+        right: those that hold numbers.
+        folds: those that go on below where the terminal is too narrow; others are cut.
+        gap: blanks between columns.
+    """
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    numbers = set(right)
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    numbers, folding = set(right), set(folds)
     for column in columns:
         justify = "right" if column in numbers else "left"
-        made.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        made.add_column(
+            column,
+            justify=justify,  # type: ignore[arg-type]
+            no_wrap=column not in folding,
+            overflow="fold" if column in folding else "ellipsis",
+        )
     return made
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skilldistill.cli.render import Printer, escaped, print_table, size, table
+from skilldistill.config import DistillConfig, FinetuneConfig
+from skilldistill.errors import SkillDistillError
 from skilldistill.settings import toml_value
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from skilldistill.stages.train import TrainResult
     from skilldistill.stages.verify import VerifyResult
 
-COMPOSITE = "composite"
+COMPOSITE, RANDOM = "composite", "random"
 POOR_RETENTION = 0.9
 """Share of an expert's score below which a student is called poor."""
 
@@ -45,9 +49,25 @@ def made(console: Console, ref: str, path: str, further: str = "") -> None:
     console.print(f"  [dim]{escaped(path)}[/]", soft_wrap=True)
 
 
-def following(console: Console, command: str) -> None:
-    """The command that usually comes next."""
+def following(console: Console, command: str, workspace: str) -> None:
+    """The command that usually comes next, in the same workspace."""
+    from skilldistill.workspace.store import Workspace
+
+    try:
+        found = str(Workspace.open().root)
+    except SkillDistillError:
+        found = ""
+    if found != workspace:
+        place = Path(workspace)
+        shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+        command += f" -w {shlex.quote(str(shown))}"
     console.print(f"next: [cyan]{escaped(command)}[/]", soft_wrap=True)
+
+
+def _option(flag: str, ref: str, default: str) -> str:
+    """A flag that names what was just made, where the next command would take something else."""
+    name = ref.partition(":")[2].partition("@")[0]
+    return "" if name == default else f" {flag} {name}"
 
 
 def figures(values: Mapping[str, Any]) -> str:
@@ -65,7 +85,7 @@ def init(console: Console, result: InitResult) -> None:
     if result.repaired:
         console.print(f"repaired: {escaped(result.repaired)}", soft_wrap=True)
     made(console, result.root, "a new workspace" if result.created else "was a workspace already")
-    following(console, "skilldistill collect --skill all")
+    following(console, "skilldistill collect --skill all", result.root)
 
 
 def train(console: Console, result: TrainResult) -> None:
@@ -76,7 +96,7 @@ def train(console: Console, result: TrainResult) -> None:
         interval = f"95 % interval {_figure(figure.low)} to {_figure(figure.high)}"
         mark = " (main)" if name == result.main_metric else ""
         console.print(f"  {escaped(name)}{mark}: {_figure(figure.mean)}, {interval}")
-    following(console, f"skilldistill collect --skill {result.skill}")
+    following(console, f"skilldistill collect --skill {result.skill}", result.workspace)
 
 
 def experts_add(console: Console, result: ExpertsAddResult) -> None:
@@ -84,12 +104,12 @@ def experts_add(console: Console, result: ExpertsAddResult) -> None:
     layers = "-".join(str(width) for width in result.layers)
     normalised = ", observations normalised" if result.normalised else ""
     made(console, result.ref, result.path, f"{result.skill}, {result.head} {layers}{normalised}")
-    following(console, f"skilldistill collect --skill {result.skill}")
+    following(console, f"skilldistill collect --skill {result.skill}", result.workspace)
 
 
 def experts_ls(console: Console, result: ExpertsLsResult) -> None:
     """A line per expert; a star marks the ones in use."""
-    grid = table(["", "skill", "expert", "layers", "source"])
+    grid = table(["", "skill", "expert", "layers", "source"], folds=["layers", "source"])
     for entry in result.experts:
         layers = "-".join(str(width) for width in entry.layers)
         about = entry.problem or entry.source
@@ -109,7 +129,12 @@ def collect(console: Console, result: CollectResult) -> None:
         for expert in data.experts:
             source = "" if expert.source == expert.ref else f" (from {expert.source})"
             console.print(f"  played by {escaped(expert.ref + source)}", soft_wrap=True)
-    following(console, "skilldistill merge")
+    whole = all(len(data.experts) > 1 for data in result.datasets)
+    if whole:  # played in the combined task: there is nothing to merge it with
+        given = _option("--dataset", result.datasets[0].ref, DistillConfig().dataset)
+        following(console, f"skilldistill distill{given}", result.workspace)
+    else:
+        following(console, "skilldistill merge", result.workspace)
 
 
 def merge(console: Console, result: MergeResult) -> None:
@@ -118,7 +143,8 @@ def merge(console: Console, result: MergeResult) -> None:
     further = f"{result.episodes:,} episodes, {result.rows:,} rows ({rows})"
     made(console, result.ref, result.path, further)
     console.print(f"  from {escaped(', '.join(source.ref for source in result.sources))}")
-    following(console, "skilldistill distill")
+    given = _option("--dataset", result.ref, DistillConfig().dataset)
+    following(console, f"skilldistill distill{given}", result.workspace)
 
 
 def distill(console: Console, result: DistillResult) -> None:
@@ -131,7 +157,8 @@ def distill(console: Console, result: DistillResult) -> None:
     for head, values in groups.items():
         title = f"{head}: " if head else ""
         console.print(f"  {escaped(title + figures(values))}", soft_wrap=True)
-    following(console, "skilldistill finetune")
+    given = _option("--from", result.ref, FinetuneConfig().start)
+    following(console, f"skilldistill finetune{given}", result.workspace)
 
 
 def finetune(console: Console, result: FinetuneResult) -> None:
@@ -144,7 +171,7 @@ def finetune(console: Console, result: FinetuneResult) -> None:
             old, new = _figure(before.get(task)), _figure(after[task])
             console.print(f"  {escaped(task)}: {old} → {new}")
     console.print(f"  {escaped(figures(result.metrics))}", soft_wrap=True)
-    following(console, f"skilldistill evaluate {result.start} {result.ref}")
+    following(console, f"skilldistill evaluate {result.start} {result.ref}", result.workspace)
 
 
 def _figure(value: Any) -> str:
@@ -169,8 +196,9 @@ def run(console: Console, result: RunResult) -> None:
 
 def report_table(console: Console, report: EvaluationReport) -> None:
     """Rows are policies, columns the main metric of each task; then what a reader should know."""
-    columns = ["policy", *(f"{task.name} {task.main_metric}" for task in report.tasks)]
-    grid = table(columns, right=columns[1:])
+    between = "\n" if console.is_terminal else " "  # a log keeps a table's title on one line
+    columns = ["policy", *(f"{task.name}{between}{task.main_metric}" for task in report.tasks)]
+    grid = table(columns, right=columns[1:], gap=2 if console.is_terminal else 3)
     for label, scores in report.table():
         grid.add_row(escaped(label), *(_score(score) for score in scores))
     print_table(console, grid)
@@ -192,7 +220,12 @@ def _score(score: Score | None) -> str:
 
 def notes(report: EvaluationReport) -> list[str]:
     """What the figures mean for what to do next: a poor student, a fine-tuning without gain."""
-    found = []
+    skills = [task.name for task in report.tasks if task.skill]
+    weak = [task for task in skills if _no_better_than_chance(report, task)]
+    found = [
+        f"the expert for {task} is not clearly better than chance: train or add another"
+        for task in weak
+    ]
     for score in report.retention:
         if score.high < POOR_RETENTION:
             kept = max(score.mean, 0.0)
@@ -201,16 +234,30 @@ def notes(report: EvaluationReport) -> list[str]:
                 "collect more episodes, or distill with `--rounds 5`"
             )
     students = [policy.label for policy in report.policies if policy.kind == "checkpoint"]
+    if weak:
+        return found  # no student can be asked for what nobody showed it
     for task in (entry.name for entry in report.tasks if not entry.skill):
+        reached = any(_near_composite(report, student, task) for student in students)
         for student in students:
-            found += _fight_notes(report, task, student)
+            found += _fight_notes(report, task, student, reached=reached)
     return found
 
 
-def _fight_notes(report: EvaluationReport, task: str, student: str) -> list[str]:
+def _no_better_than_chance(report: EvaluationReport, task: str) -> bool:
+    expert, chance = report.score(COMPOSITE, task), report.score(RANDOM, task)
+    return expert is not None and chance is not None and not expert.low > chance.high
+
+
+def _near_composite(report: EvaluationReport, student: str, task: str) -> bool:
+    own, goal = report.score(student, task), report.score(COMPOSITE, task)
+    return own is not None and goal is not None and own.high >= POOR_RETENTION * goal.mean
+
+
+def _fight_notes(report: EvaluationReport, task: str, student: str, *, reached: bool) -> list[str]:
+    """Notes on one student; what to do is no news where another one got there by doing it."""
     found = []
     own, goal = report.score(student, task), report.score(COMPOSITE, task)
-    if own is not None and goal is not None and own.high < POOR_RETENTION * goal.mean:
+    if not reached and own is not None and goal is not None and math.isfinite(own.mean):
         found.append(
             f"{student} reaches {own.mean:.3f} in {task} where {COMPOSITE} reaches "
             f"{goal.mean:.3f}: distill with `--rounds 5`, or fine-tune"
@@ -230,9 +277,10 @@ def ls(console: Console, result: LsResult) -> None:
     if result.notice:
         console.print(f"[yellow]note:[/] {escaped(result.notice)}", soft_wrap=True)
     if not result.artefacts:
-        console.print(f"{escaped(result.workspace)} is empty", soft_wrap=True)
+        what = "holds nothing of that kind or name" if result.total else "is empty"
+        console.print(f"{escaped(result.workspace)} {what}", soft_wrap=True)
         return
-    grid = table(["artefact", "made", "size", "from"], right=["size"])
+    grid = table(["artefact", "made", "size", "from"], right=["size"], folds=["from"])
     for entry in result.artefacts:
         state = "" if entry.status == "complete" else f" [yellow]({entry.status})[/]"
         when = entry.created[:16].replace("T", " ")

@@ -47,6 +47,8 @@ class LsResult:
     artefacts: tuple[Listing, ...]
     notice: str
     """What is wrong with the manifest; empty if nothing is."""
+    total: int
+    """Artefacts in the workspace, listed or not."""
 
 
 def ls(
@@ -74,7 +76,7 @@ def ls(
     chosen = workspace.artefacts(config.kind or None, config.name or None)
     if config.latest:
         chosen = list({(a.kind, a.name): a for a in chosen}.values())
-    return LsResult(str(workspace.root), listings(chosen, known), notice)
+    return LsResult(str(workspace.root), listings(chosen, known), notice, len(known))
 
 
 def notice_of(workspace: Workspace) -> str:

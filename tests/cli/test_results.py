@@ -1,0 +1,157 @@
+"""What a person reads: tables that keep their names, notes that help, commands that go on."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from skilldistill.cli import results
+from skilldistill.config import CollectConfig, LsConfig, MergeConfig
+from skilldistill.evaluation.report import EvaluationReport, PolicyEntry, Score, TaskEntry
+from skilldistill.stages.collect import collect
+from skilldistill.stages.ls import ls
+from skilldistill.stages.merge import merge
+from skilldistill.workspace.store import Workspace
+from tests.cli.conftest import Invoke
+from tests.tiny_workspace import add_checkpoint, add_experts
+
+
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def report(**means: dict[str, float]) -> EvaluationReport:
+    """Means by policy and task, each known to 0.02; ``fight`` is the combined task."""
+    tasks = ("walk", "fight")
+    return EvaluationReport(
+        domain="duel",
+        episodes=100,
+        seed=0,
+        first_episode=0,
+        opponent="",
+        versus="",
+        policies=tuple(
+            PolicyEntry(label=name, ref=name, kind="checkpoint" if name[0] == "s" else "baseline")
+            for name in means
+        ),
+        tasks=tuple(
+            TaskEntry(name=name, metrics=("m",), main_metric="m", skill=name == "walk")
+            for name in tasks
+        ),
+        scores=tuple(
+            Score(
+                policy=policy, task=task, metric="m", mean=mean, low=mean - 0.02, high=mean + 0.02,
+                n=100, missing=0, method="t",
+            )
+            for policy, found in means.items()
+            for task, mean in found.items()
+        ),
+        differences=(),
+        retention=(),
+    )  # fmt: skip
+
+
+GOOD = {"random": {"walk": 0.1, "fight": 0.0}, "composite": {"walk": 0.9, "fight": 1.0}}
+
+
+def test_what_another_student_has_reached_is_no_news() -> None:
+    first, second = {"walk": 0.9, "fight": 0.2}, {"walk": 0.9, "fight": 0.97}
+    (note,) = results.notes(report(**GOOD, student=first))
+    assert note.startswith("student reaches 0.200 in fight where composite reaches 1.000")
+    assert results.notes(report(**GOOD, student=first, second=second, successor=second)) == []
+    assert len(results.notes(report(**GOOD, student=first, successor=first))) == 2
+
+
+def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:
+    weak = {"random": {"walk": 0.5, "fight": 0.0}, "composite": {"walk": 0.52, "fight": 0.9}}
+    (note,) = results.notes(report(**weak, student={"walk": 0.5, "fight": 0.0}))
+    assert note == "the expert for walk is not clearly better than chance: train or add another"
+
+
+@pytest.fixture
+def workspace(here: Path) -> Workspace:
+    made = Workspace.create(here / "workspace")
+    add_experts(made)
+    return made
+
+
+def test_an_ordinary_terminal_shows_names_whole(workspace: Workspace) -> None:
+    collect(workspace, CollectConfig(domain="tiny", episodes=2, name="a-rather-long-name"))
+    merge(
+        workspace,
+        MergeConfig(
+            domain="tiny", datasets=("a-rather-long-name-steer", "a-rather-long-name-ring")
+        ),
+    )
+    console = terminal(80)
+    results.ls(console, ls(workspace))
+    shown = text(console)
+    assert "…" not in shown
+    for artefact in workspace.artefacts():
+        assert artefact.ref in shown
+        assert artefact.created[:10] in shown
+
+
+def test_the_score_table_fits_an_ordinary_terminal() -> None:
+    found = report(**GOOD, student={"walk": 0.9, "fight": 0.2})
+    wide = replace(
+        found,
+        tasks=tuple(replace(task, main_metric="a_long_metric") for task in found.tasks),
+        scores=tuple(replace(score, metric="a_long_metric") for score in found.scores),
+    )
+    console = terminal(44)
+    results.report_table(console, wide)
+    shown = text(console)
+    assert "…" not in shown
+    assert shown.splitlines()[1].split()[-2:] == ["a_long_metric"] * 2
+
+
+def test_ls_tells_an_empty_workspace_from_a_search_without_result(workspace: Workspace) -> None:
+    console = terminal(200)
+    results.ls(console, ls(workspace, LsConfig(name="nothing")))
+    assert "holds nothing of that kind or name" in text(console)
+    empty = Workspace.create(workspace.root.parent / "empty")
+    console = terminal(200)
+    results.ls(console, ls(empty))
+    assert text(console).strip() == f"{empty.root} is empty"
+
+
+def following(invoke: Invoke, *command: str) -> str:
+    ended = invoke(*command, "--domain", "tiny")
+    assert ended.code == 0, ended.err
+    (line,) = (line for line in ended.err.splitlines() if line.startswith("next: "))
+    return line.removeprefix("next: ")
+
+
+def test_the_next_command_takes_what_was_just_made(workspace: Workspace, invoke: Invoke) -> None:
+    assert following(invoke, "collect", "-n", "8") == "skilldistill merge"
+    assert following(invoke, "merge") == "skilldistill distill"
+    assert following(invoke, "merge", "-o", "other") == "skilldistill distill --dataset other"
+    learn: Any = ("distill", "--epochs", "1", "--hidden-dim", "16")
+    assert following(invoke, *learn) == "skilldistill finetune"
+    assert following(invoke, *learn, "--name", "mine") == "skilldistill finetune --from mine"
+    whole = following(invoke, "collect", "--skill", "both", "-n", "2")
+    assert whole == "skilldistill distill --dataset composite"
+
+
+def test_the_next_command_works_in_the_same_workspace(here: Path, invoke: Invoke) -> None:
+    ended = invoke("init", "proj")
+    assert "next: skilldistill collect --skill all -w proj" in ended.err
+    made = Workspace.open(here / "proj")
+    add_experts(made)
+    assert following(invoke, "-w", "proj", "collect", "-n", "2") == "skilldistill merge -w proj"
+    Workspace.create(here / "workspace")
+    add_checkpoint(made)
+    tuned = ("finetune", "--timesteps", "64", "--n-steps", "16", "--guard-every", "0")
+    line = following(invoke, *tuned, "-w", str(here / "proj"))
+    assert line == ("skilldistill evaluate checkpoint:distilled@1 checkpoint:finetuned@1 -w proj")
