@@ -219,7 +219,9 @@ class FinetuneConfig(BaseConfig):
     binary_temperature: float = option(
         0.5, "divides the log-odds of buttons at the start; below 1 they are surer", low=0.01
     )
-    opponent: str = option("chaser", "scripted opponent, mix, self, or a policy reference")
+    opponent: str = option(
+        "chaser", "a script (the duel has still, wander, chaser, strafer), mix, self, or a policy"
+    )
     guard_every: int = option(5, "rollouts between guard evaluations; 0 turns the guard off", low=0)
     guard_episodes: int = option(64, "episodes per task and guard evaluation", low=2)
     bf16: bool = option(

@@ -61,7 +61,7 @@ def merge(
     if not paths:
         raise ConfigurationError("nothing to merge", hint="run `skilldistill collect` first")
     labels = list(names) or [str(path) for path in paths]
-    _refuse_repeats(paths, labels)
+    refuse_repeats(paths, labels)
     with ExitStack() as stack:
         inputs = [
             (stack.enter_context(DatasetReader(path, domain=domain)), label)
@@ -121,7 +121,12 @@ def _blocks(reader: DatasetReader) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _refuse_repeats(paths: Sequence[str | Path], labels: Sequence[str]) -> None:
+def refuse_repeats(paths: Sequence[str | Path], labels: Sequence[str]) -> None:
+    """Refuse a file that is to be merged with itself.
+
+    Raises:
+        ConfigurationError: two of the paths lead to the same file.
+    """
     found: dict[Path, str] = {}
     for path, label in zip(paths, labels, strict=True):
         place = Path(path).resolve()

@@ -198,13 +198,14 @@ class Source:
     num_rows: int
     """Rows to learn from."""
     held_out: dict[str, Judged]
-    """Held-out rows, by skill; at most :data:`HELD_OUT_ROWS` altogether."""
+    """Held-out rows, by skill; about :data:`HELD_OUT_ROWS` altogether at most."""
     learnt: Callable[[], dict[str, Judged]]
     """Reads rows to learn from, as many, for where none are held out."""
 
 
 HELD_OUT_ROWS = 200_000
-"""Most rows that a held-out score looks at: more would not change its third digit."""
+"""Most rows, give or take an episode per skill, that a held-out score looks at: more would not
+change its third digit."""
 
 
 def open_source(

@@ -18,7 +18,7 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
 from skilldistill.learning import collect as collecting
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.references import ResolvedExpert, check_expert_name, find_experts
+from skilldistill.stages.references import ResolvedExpert, check_policy_name, find_experts
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -198,7 +198,7 @@ def name_to_record(workspace: Workspace | None, found: ResolvedExpert, domain: D
 
 
 def _name_of(found: ResolvedExpert, domain: Domain) -> str:
-    return check_expert_name(found.expert.skill if found.shipped else found.expert.name, domain)
+    return check_policy_name(found.expert.skill if found.shipped else found.expert.name, domain)
 
 
 def _same_expert(workspace: Workspace, sha256: str) -> Artefact | None:

@@ -21,7 +21,7 @@ from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.references import ResolvedExpert, find_experts
+from skilldistill.stages.references import ResolvedExpert, check_policy_name, find_experts
 from skilldistill.stages.sources import find_dataset
 from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact, check_name
@@ -69,7 +69,7 @@ def distill(
             ``interrupted``, and the same command with ``--resume`` goes on.
     """
     domain = domains.find(config.domain)
-    check_name(config.name)
+    check_policy_name(config.name, domain)
     check_name(rounds_name(config))
     loop.check_settings(domain, config)  # what cannot be done leaves no unfinished work behind
     work = _Work.prepare(workspace, domain, config)

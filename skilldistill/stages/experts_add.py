@@ -14,7 +14,7 @@ from skilldistill.errors import ConfigurationError, SpaceMismatch, UnsupportedEx
 from skilldistill.experts.network import CARD_FILE, Expert
 from skilldistill.experts.sb3_zip import read_trusted, read_zip
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.references import check_expert_name
+from skilldistill.stages.references import check_policy_name
 from skilldistill.workspace.store import Workspace
 
 
@@ -112,7 +112,7 @@ def skill_of(domain: Domain, config: ExpertsAddConfig) -> Skill:
     Raises:
         ConfigurationError: there is none of that name, or the expert may not be called so.
     """
-    check_expert_name(config.name, domain)
+    check_policy_name(config.name, domain)
     if not config.skill and config.name not in domain.skill_names:
         raise ConfigurationError(
             f"which skill has {config.name!r}?",

@@ -24,7 +24,7 @@ from skilldistill.learning.sparring import SELF, START, Opponents, expand
 from skilldistill.learning.training_state import STATE_FILE
 from skilldistill.policy import checkpoint
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.references import load_opponent
+from skilldistill.stages.references import check_policy_name, load_opponent
 from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -71,6 +71,7 @@ def finetune(
             same command with ``--resume`` goes on.
     """
     domain = domains.find(config.domain)
+    check_policy_name(config.name, domain)
     start = workspace.resolve(config.start, "checkpoint")
     loaded = checkpoint.load(workspace.path(start))
     if loaded.domain.name != domain.name:

@@ -118,9 +118,11 @@ def sources_of(
 
     Raises:
         NotFound: one is not there, or a skill has none.
+        ConfigurationError: one is given twice.
     """
     if config.datasets:
         found = [find_dataset(workspace, ref) for ref in config.datasets]
+        merging.refuse_repeats([source.path for source in found], [source.ref for source in found])
         return [
             (MergeSource(source.artefact.id if source.artefact else "", source.ref), source.path)
             for source in found

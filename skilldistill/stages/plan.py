@@ -128,8 +128,9 @@ def _numbered(
 
 
 def _train(config: TrainConfig, workspace: Workspace | None) -> _Plan:
-    skill = domains.find(config.domain).skill(config.skill).name
-    return [], [("expert", config.name or skill)]
+    domain = domains.find(config.domain)
+    name = references.check_policy_name(config.name or domain.skill(config.skill).name, domain)
+    return [], [("expert", name)]
 
 
 def _experts_add(config: ExpertsAddConfig, workspace: Workspace | None) -> _Plan:
@@ -172,6 +173,7 @@ def _distill(config: DistillConfig, workspace: Workspace | None) -> _Plan:
 
     domain, path = domains.find(config.domain), Path(config.dataset)
     check_settings(domain, config)
+    references.check_policy_name(config.name, domain)
     ref = config.dataset
     if workspace is not None or not path.is_file():
         source = find_dataset(_needed(workspace), config.dataset)
@@ -194,10 +196,14 @@ def _taught(config: DistillConfig) -> list[tuple[str, str]]:
 
 
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
-    from skilldistill.stages.finetune import opponents_of  # loads torch
+    from skilldistill.learning.device import pick_device  # loads torch, as the next one does
+    from skilldistill.stages.finetune import opponents_of
 
+    domain = domains.find(config.domain)
+    references.check_policy_name(config.name, domain)
+    pick_device(config.device)
     start = PlanEntry(_needed(workspace).resolve(config.start, "checkpoint").ref)
-    opponents_of(config, workspace, domains.find(config.domain))
+    opponents_of(config, workspace, domain)
     return [start, PlanEntry(config.opponent, "opponent")], [("checkpoint", config.name)]
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from skilldistill.workspace.manifest import Artefact
 
 RANDOM, COMPOSITE = "random", "composite"
-_RESERVED = (RANDOM, COMPOSITE, "shipped", "latest")
+_RESERVED = (RANDOM, COMPOSITE, "shipped", "latest", "mix", "self", "start")
 CHECKPOINT_FILE, EXPERT_FILE = "policy.json", "expert.json"
 
 
@@ -153,8 +153,8 @@ def load_opponent(
     return found.policy, found.parents
 
 
-def check_expert_name(name: str, domain: Domain) -> str:
-    """Return ``name`` if an expert may be called so.
+def check_policy_name(name: str, domain: Domain) -> str:
+    """Return ``name`` if an expert or a checkpoint may be called so.
 
     Raises:
         ConfigurationError: it may not, or it already means a policy that needs no file.
@@ -162,7 +162,7 @@ def check_expert_name(name: str, domain: Domain) -> str:
     check_name(name)
     if name in (*_RESERVED, *domain.opponents):
         raise ConfigurationError(
-            f"{name!r} cannot be the name of an expert: it already stands for something else",
+            f"{name!r} cannot be the name of a policy: it already stands for something else",
             hint="choose a name other than "
             + ", ".join(dict.fromkeys((*_RESERVED, *domain.opponents))),
         )
@@ -479,5 +479,7 @@ def _nothing(text: str, workspace: Workspace | None, domain: Domain) -> NotFound
     near = list(dict.fromkeys(difflib.get_close_matches(text, names, n=3)))
     guess = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     where = "" if workspace is not None else " (there is no workspace here)"
-    make = "`skilldistill distill` makes a policy" if not near else "`skilldistill ls` shows them"
-    return NotFound(f"no policy {text!r}{where}", hint=f"{guess}{make}")
+    some = workspace is not None and bool(workspace.artefacts("checkpoint"))
+    make = "`skilldistill ls` shows them" if some or near else "`skilldistill distill` makes one"
+    scripts = f"; scripts are {', '.join(domain.opponents)}" if domain.scripted else ""
+    return NotFound(f"no policy {text!r}{where}", hint=f"{guess}{make}{scripts}")

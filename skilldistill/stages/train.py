@@ -23,7 +23,7 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
-from skilldistill.stages.references import check_expert_name
+from skilldistill.stages.references import check_policy_name
 from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -91,7 +91,7 @@ def train(
             "no skill given", hint=f"choose one: --skill {' or --skill '.join(domain.skill_names)}"
         )
     skill, task = domain.skill(config.skill), domain.task(config.skill)
-    name = check_expert_name(config.name or skill.name, domain)
+    name = check_policy_name(config.name or skill.name, domain)
     settings = loop.TrainSettings.of(skill, config)
     folder = unfinished(
         workspace,

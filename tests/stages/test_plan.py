@@ -101,6 +101,10 @@ def test_evaluation_takes_the_checkpoints_that_are_there(workspace: Workspace) -
         ("evaluate", EvaluateConfig(domain="tiny", task="nothing"), ConfigurationError),
         ("distill", DistillConfig(domain="tiny", head_weights="x"), ConfigurationError),
         ("train", TrainConfig(domain="tiny", skill="rung"), ConfigurationError),
+        ("train", TrainConfig(domain="tiny", skill="ring", name="random"), ConfigurationError),
+        ("distill", DistillConfig(domain="tiny", name="composite"), ConfigurationError),
+        ("finetune", FinetuneConfig(domain="tiny", name="mix"), ConfigurationError),
+        ("finetune", FinetuneConfig(domain="tiny", device="abacus"), ConfigurationError),
         ("collect", CollectConfig(domain="tiny", name="a/b", skill="ring"), ConfigurationError),
         ("experts_add", ExpertsAddConfig(domain="tiny", name="ring", path="no.zip"), NotFound),
     ],
@@ -110,6 +114,12 @@ def test_what_would_fail_fails_in_the_plan(
 ) -> None:
     with pytest.raises(error):
         plan(command, config, workspace)
+
+
+def test_a_dataset_cannot_be_merged_with_itself(workspace: Workspace) -> None:
+    collect(workspace, CollectConfig(domain="tiny", skill="steer", episodes=2))
+    with pytest.raises(ConfigurationError, match="twice"):
+        plan("merge", MergeConfig(domain="tiny", datasets=("steer", "steer")), workspace)
 
 
 def test_an_opponent_must_be_there(workspace: Workspace) -> None:

@@ -177,7 +177,7 @@ def test_without_a_workspace_the_error_says_so(
     monkeypatch.delenv("SKILLDISTILL_WORKSPACE", raising=False)
     with pytest.raises(NotFound, match="there is no workspace here") as caught:
         load_policy("mine", domain=tiny.DOMAIN)
-    assert "`skilldistill distill` makes a policy" in caught.value.hint
+    assert "`skilldistill distill` makes one" in caught.value.hint
 
 
 def test_a_missing_version_is_not_replaced_by_something_else(
