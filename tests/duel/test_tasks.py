@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from skilldistill.duel import combat
+from skilldistill.duel import combat, physics
 from skilldistill.duel.arenas import DuelArenas, ScriptPolicy
 from skilldistill.duel.declare import DOMAIN
 from skilldistill.duel.state import DuelState
 from tests.duel import formulas
-from tests.duel.making import TASKS, Hash, Puppet, action, random_actions
+from tests.duel.making import LIMIT, TASKS, Hash, Puppet, action, random_actions
 
 HORIZON = {"movement": 400, "aiming": 200, "clicking": 600, "combined": 400}
 PI = math.pi
@@ -285,6 +285,14 @@ def test_turns_and_keys_are_those_of_the_action() -> None:
     assert arenas.state.sprinting[0, 0]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_nobody_looks_beyond_straight_up_or_down(sign: int) -> None:
+    arenas = DuelArenas("combined", 1, seed=0, opponent="still")
+    for _ in range(6):
+        arenas.step(action(dpitch=sign * float(LIMIT))[None])
+    assert arenas.state.pitch[0, 0] == pytest.approx(sign * PI / 2)
+
+
 @pytest.mark.parametrize(
     ("task", "matters"),
     [
@@ -453,6 +461,14 @@ def test_episodes_begin_on_the_ground_within_eight_blocks(task: str) -> None:
     assert len(np.unique(distance)) == 500
     if task == "combined":
         assert (state.health == 20).all()
+
+
+@pytest.mark.parametrize(("task", "widest"), [("aiming", PI), ("clicking", 1.0), ("combined", 1.0)])
+def test_only_aiming_begins_with_the_opponent_out_of_view(task: str, widest: float) -> None:
+    state = DuelArenas(task, 500, seed=9).state
+    ahead = state.position[:, 1] - state.position[:, 0]
+    off = np.abs(physics.wrapped(state.yaw[:, 0] - np.arctan2(ahead[:, 0], ahead[:, 2])))
+    assert 0.98 * widest < off.max() <= widest
 
 
 @pytest.mark.parametrize("task", ["movement", "aiming", "clicking"])
