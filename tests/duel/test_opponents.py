@@ -183,6 +183,38 @@ def test_the_strafer_keeps_its_distance_circles_and_clicks_only_when_aimed() -> 
     assert np.median(found["taken"]) > 10
 
 
+@pytest.mark.parametrize(
+    ("opponent", "distance", "keys"),
+    [
+        ("strafer", 3.1, "w"),
+        ("strafer", 2.9, ""),
+        ("strafer", 2.7, ""),
+        ("strafer", 2.5, "s"),
+        ("chaser", 1.6, "w"),
+        ("chaser", 1.4, ""),
+    ],
+)
+def test_fighters_come_and_go_to_keep_their_distance(
+    opponent: str, distance: float, keys: str
+) -> None:
+    arenas = DuelArenas("combined", 1, seed=5, opponent=opponent)
+    arenas.state.position[0] = 0
+    arenas.state.position[0, 1, 2] = distance
+    arenas.step(np.zeros((1, 9), dtype=np.float32))
+    held = arenas.state.fighters[0, 1]
+    assert "".join(key for key in "ws" if held[key]) == keys
+
+
+@pytest.mark.parametrize("code", [opponents.EAGER, opponents.LANE])
+def test_the_eager_turn_as_fast_as_the_rules_allow(code: int) -> None:
+    arenas = DuelArenas("clicking", 1, seed=5)
+    arenas.episodes["opponent"] = code
+    arenas.state.position[0] = [[0, 0, 0], [0, 0, 6]]
+    arenas.state.yaw[0, 1] = math.pi - 1.0
+    arenas.step(np.zeros((1, 9), dtype=np.float32))
+    assert arenas.state.yaw[0, 1] == pytest.approx(math.pi - 1.0 + 0.6283185)
+
+
 def test_the_strafers_clicks_all_land() -> None:
     found = fights("strafer", "wander", 100, seed=4)
     assert np.nanmean(found["precision"]) > 0.9
