@@ -144,6 +144,25 @@ def test_advantages_are_gae_with_the_value_beyond_a_time_limit(judged: str) -> N
     assert model.last["explained_variance"] == pytest.approx(explained, abs=1e-4)
 
 
+def test_nothing_is_hoped_for_beyond_an_episode_that_terminates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make(ticks=tiny.HORIZON, batch_size=80, gamma=1.0, gae_lambda=1.0)
+    assert isinstance(model.env, SB3VecEnv)
+    (env,) = model.env.envs
+    original = env.step
+
+    def die(actions: np.ndarray) -> Any:
+        observations, rewards, terminated, truncated, infos = original(actions)
+        return observations, rewards, truncated, terminated, infos
+
+    monkeypatch.setattr(env, "step", die)
+    play(model)
+    assert model.rollout_buffer.values.all(), "the critic expects something everywhere"
+    whole = model.rollout_buffer.returns[0].mean()
+    assert whole == pytest.approx(model.last["episode_return"], abs=1e-5)
+
+
 @pytest.mark.parametrize("entropy", [0.0, 0.01])
 def test_gradients_worked_out_by_hand_are_those_of_the_textbooks_loss(entropy: float) -> None:
     model = make(ent_coef=entropy)
@@ -283,6 +302,27 @@ def test_a_large_step_ends_the_update_early() -> None:
     model.train()
     assert model._n_updates == 1
     assert model.last["approx_kl"] > 1e-6
+
+
+@pytest.mark.parametrize(("share", "passes"), [(1.4, 2), (1.6, 1)])
+def test_a_step_may_go_half_beyond_the_target(share: float, passes: int) -> None:
+    def learn(**settings: Any) -> FinetunePPO:
+        model = make(batch_size=192, **settings)
+        model.actor_lr = 1e-2
+        play(model)
+        model.train()
+        return model
+
+    model = learn(n_epochs=1)
+    buffer = model.rollout_buffer
+    with torch.no_grad():
+        _, now, _ = model.policy.evaluate_actions(
+            torch.from_numpy(buffer.observations.reshape(-1, 3)),
+            torch.from_numpy(buffer.actions.reshape(-1, 2)),
+        )
+    change = now.numpy() - buffer.log_probs.ravel()
+    gone = float(np.mean(np.exp(change) - 1 - change))
+    assert learn(n_epochs=2, target_kl=gone / share)._n_updates == passes
 
 
 def test_divergence_from_the_reference_is_recorded_per_head() -> None:
