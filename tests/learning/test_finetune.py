@@ -407,6 +407,20 @@ def test_better_weights_are_not_given_up_for_later_ones(tmp_path: Path) -> None:
         assert torch.equal(value, plan.asked[2][name])
 
 
+def test_a_fall_that_only_the_last_scores_show_brings_back_the_good_weights(
+    tmp_path: Path,
+) -> None:
+    # baseline; after rollouts 1 (early, fight only), 2 and 4; at the end; the good weights again
+    plan = Plan({}, {}, {}, {}, {"both": 0.1}, {})
+    config = settings(timesteps=5 * ROWS, guard_every=2, learning_rate=1e-3)
+    outcome = run(tmp_path, config, evaluate=plan)
+    actions = [record["action"] for record in outcome.records if record["kind"] == "guard"]
+    assert actions == ["good", "good", "good", "rollback"]
+    assert any(not torch.equal(plan.asked[4][n], v) for n, v in plan.asked[3].items())
+    for name, value in outcome.network.state_dict().items():
+        assert torch.equal(value, plan.asked[3][name])
+
+
 def test_skills_have_a_depth_of_their_own(tmp_path: Path) -> None:
     plan = Plan({}, {"ring": 0.7, "steer": 0.9}, {})
     outcome = run(tmp_path, settings(guard_every=1), evaluate=plan)

@@ -75,6 +75,12 @@ def test_a_loss_on_the_same_episodes_is_seen_where_the_spread_hides_it() -> None
     assert falling({"both": slightly}, {"both": before}) == ()
 
 
+def test_scores_without_an_episode_in_common_are_compared_by_their_intervals() -> None:
+    before, now = np.tile([0.8, 0.9, np.nan, np.nan], 16), np.tile([np.nan, np.nan, 0.4, 0.5], 16)
+    assert falling({"both": now}, {"both": before}) == ("both",)
+    assert falling({"both": now + 0.4}, {"both": before}) == ()
+
+
 def test_a_sure_but_tiny_loss_is_left_alone() -> None:
     before = np.random.default_rng(1).uniform(0.3, 1.0, 64)
     assert falling({"both": before - 0.01 * before.mean()}, {"both": before}) == ()

@@ -46,6 +46,13 @@ def test_the_tie_falls_from_its_weight_to_its_floor_and_no_further(
     assert made.kl_coefs(10_000) == [lowest]
 
 
+def test_a_tie_without_a_floor_fades_to_a_millionth_before_it_goes() -> None:
+    made = pace(kl_coef=2.0, kl_floor=0.0, kl_decay=0.5)
+    made.released = 0
+    assert made.kl_coefs(2_500) == pytest.approx([2e-3, 2e-3])
+    assert made.kl_coefs(5_000) == [0.0, 0.0]
+
+
 def test_the_tie_does_not_fall_before_the_actor_learns() -> None:
     made = pace(kl_coef=2.0)
     assert made.kl_coefs(0) == [2.0, 2.0]
