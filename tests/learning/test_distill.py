@@ -24,6 +24,7 @@ from skilldistill.learning.distill import (
     product_dtype,
 )
 from skilldistill.learning.losses import LOG_STD_FLOOR, Objective
+from skilldistill.learning.rows import Batches
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
@@ -164,8 +165,10 @@ def test_every_epoch_is_written_down_and_told(reader: DatasetReader, tmp_path: P
 
 
 def test_interference_between_heads_is_recorded(reader: DatasetReader, tmp_path: Path) -> None:
-    outcome = train(reader, tmp_path)
+    outcome = train(reader, tmp_path, replace(CONFIG, epochs=12))
     assert -1 <= outcome.metrics["cosine/ring-steer"] <= 1
+    recorded = [r["epoch"] for r in outcome.history if "cosine/ring-steer" in r]
+    assert recorded == [1, 10, 12]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +271,13 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
 
 
+def test_after_a_round_the_learning_rate_is_half() -> None:
+    config = replace(CONFIG, lr=1.0, warmup=0.1)
+    for step in (0, 9, 55):
+        rate = learning_rate(config, 0, step, 100)
+        assert learning_rate(config, 1, step, 100) == pytest.approx(rate / 2)
+
+
 def test_tensorboard_files_on_request(reader: DatasetReader, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     train(reader, tmp_path, replace(CONFIG, epochs=1, tensorboard=True))
@@ -294,6 +304,38 @@ def test_bfloat16_is_used_only_where_it_is_wanted_and_native() -> None:
     assert product_dtype(True, torch.device("meta")) == torch.float32
     native = torch.cpu._is_avx512_bf16_supported()
     assert (product_dtype(True, cpu) == torch.bfloat16) == native
+
+
+def test_a_round_has_best_weights_of_its_own_however_good_those_before_were(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {0: 5e-3, 1: 0.5}  # far too fast after the round
+    monkeypatch.setattr(module, "learning_rate", lambda config, phase, step, total: rates[phase])
+    config = replace(CONFIG, rounds=1, round_epochs=3)
+    outcome = train(reader, tmp_path, config, relabel=lambda *_: DatasetReader(reader.path))
+    losses = [
+        [record["loss"] for record in outcome.history if record["round"] == phase]
+        for phase in (0, 1)
+    ]
+    assert min(losses[1]) > min(losses[0])  # or this test shows nothing
+    assert outcome.history[-1]["best_loss"] == min(losses[1])
+    assert outcome.metrics["loss"] > min(losses[0])
+
+
+def test_a_round_goes_on_in_the_rows_where_the_phase_before_it_ended(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    read = Batches.read
+
+    def spy(self: Batches, first: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.extend(range(first, first + steps))
+        return read(self, first, steps)
+
+    monkeypatch.setattr(Batches, "read", spy)
+    config = replace(CONFIG, rounds=1, round_epochs=2)
+    train(reader, tmp_path, config, relabel=lambda *_: DatasetReader(reader.path))
+    assert asked == list(range(len(asked)))
 
 
 def test_rounds_need_a_labeller(reader: DatasetReader, tmp_path: Path) -> None:

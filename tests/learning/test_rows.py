@@ -80,6 +80,18 @@ def test_held_out_rows_are_never_learnt(dataset: Path) -> None:
         assert len(held & learnt) < 0.2 * len(held)
 
 
+def test_scores_look_at_no_more_rows_than_they_need(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HELD_OUT_ROWS", 200)
+    with DatasetReader(dataset, domain=DOMAIN) as reader:
+        source = open_source(reader, Objective(DOMAIN), val_fraction=0.5, seed=3, device=CPU)
+        for rows in (source.held_out, source.learnt()):  # 200 of each skill without the limit
+            assert {name: len(table[0]) for name, table in rows.items()} == {
+                "steer": 100, "ring": 100,
+            }  # fmt: skip
+
+
 def test_streamed_rows_are_the_same_rows(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POOL_ROWS", 64)
     objective = Objective(DOMAIN)
