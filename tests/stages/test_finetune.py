@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
+from skilldistill import domain as domains
 from skilldistill.config import FinetuneConfig
-from skilldistill.domain import find
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.learning.selfplay import START_RATING
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
@@ -22,6 +24,12 @@ from skilldistill.stages.finetune import FinetuneResult, finetune, opponents_of
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.learning import half_trained
+
+
+@pytest.fixture(autouse=True)
+def plain_domain() -> Iterator[None]:
+    yield
+    domains.register(tiny.DOMAIN)
 
 
 @pytest.fixture
@@ -130,6 +138,32 @@ def test_a_domain_of_other_scripts_has_its_own_default(workspace: Workspace) -> 
     assert opponents_of(settings(), workspace, same) == (("chaser",), [])
 
 
+def test_the_guard_looks_at_fights_with_the_opponent_that_is_trained_against(
+    workspace: Workspace,
+) -> None:
+    met: set[tuple[str, object]] = set()
+
+    def make_arenas(task: str, num_arenas: int, *, seed: int, opponent: Any = None) -> Any:
+        met.add((task, opponent))
+        return tiny.TinyArenas(task, num_arenas, seed=seed)
+
+    domains.register(replace(tiny.DOMAIN, make_arenas=make_arenas, opponents=("lazy", "keen")))
+    finetune(workspace, settings(opponent="keen", timesteps=256))
+    assert met == {("both", "keen"), ("steer", None), ("ring", None)}
+
+
+def test_equals_stay_equal_in_a_fight_that_the_first_seat_always_wins(
+    workspace: Workspace,
+) -> None:
+    class FirstWins(tiny.TinyArenas):
+        def metrics(self) -> dict[str, np.ndarray]:
+            return {"score": np.ones(self.num_arenas)}
+
+    domains.register(replace(tiny.DOMAIN, make_arenas=FirstWins))
+    result = finetune(workspace, settings(opponent="self", timesteps=512))
+    assert result.metrics["elo"] == START_RATING
+
+
 @pytest.mark.parametrize("opponent", ["self", "mix"])
 def test_self_play_and_the_mix_need_no_names(workspace: Workspace, opponent: str) -> None:
     result = finetune(workspace, settings(opponent=opponent, timesteps=512))
@@ -139,7 +173,7 @@ def test_self_play_and_the_mix_need_no_names(workspace: Workspace, opponent: str
 def test_wrong_starts_are_refused(workspace: Workspace) -> None:
     with pytest.raises(NotFound):
         finetune(workspace, settings(start="nothing"))
-    add(workspace, "fighter", DistilledPolicyNetwork.for_domain(find("duel"), 16))
+    add(workspace, "fighter", DistilledPolicyNetwork.for_domain(domains.find("duel"), 16))
     with pytest.raises(ConfigurationError, match="plays in domain 'duel'"):
         finetune(workspace, settings(start="fighter"))
 
