@@ -157,6 +157,16 @@ def test_a_damaged_copy_of_an_expert_is_not_its_parent(
     assert used.id != damaged.id
 
 
+def test_an_interrupted_copy_of_an_expert_is_not_its_parent(
+    workspace: Workspace, shipping: Domain
+) -> None:
+    metrics = {"sha256": steer().sha256, "skill": "steer"}
+    half = add_expert(workspace, steer(), "copy", metrics=metrics, status="interrupted")
+    used = collect(workspace, config(expert="shipped:steer")).datasets[0].experts[0]
+    assert used.registered
+    assert used.id != half.id
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -15,7 +15,8 @@ from skilldistill.config import EvaluateConfig
 from skilldistill.errors import ConfigurationError, DiskProblem, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport
 from skilldistill.progress import Progress
-from skilldistill.stages.evaluate import FIRST_EPISODE, evaluate
+from skilldistill.stages.evaluate import FIRST_EPISODE, evaluate, player
+from skilldistill.stages.references import resolve_policy
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.tiny_workspace import add_checkpoint, add_expert, add_experts, steer
@@ -121,6 +122,13 @@ def test_an_expert_plays_its_own_task_only(workspace: Workspace) -> None:
     assert report.score("steer", "both") is None
     with pytest.raises(ConfigurationError, match="none of the policies can play ring"):
         evaluate(workspace, config("expert:steer", task="ring", baselines=False))
+
+
+def test_a_script_plays_the_combined_task_only(workspace: Workspace) -> None:
+    domain = domains.find("duel")
+    chaser = resolve_policy("chaser", workspace, domain)
+    plays = [task.name for task in domain.tasks if player(chaser, task.name) is not None]
+    assert plays == [domain.combined]
 
 
 def test_one_task_can_be_chosen(workspace: Workspace) -> None:

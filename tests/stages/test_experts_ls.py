@@ -57,6 +57,16 @@ def test_the_latest_own_expert_goes_before_the_shipped_one(
     assert listed[1].layers == (5, 64, 64, 2)
 
 
+def test_an_interrupted_expert_is_listed_and_not_used(workspace: Workspace, tmp_path: Path) -> None:
+    expert = read_zip(tmp_path / "aim.zip", ZOO.skill("aim"), ZOO)
+    with workspace.draft("expert", "aim") as draft:
+        expert.save(draft.path)
+        draft.commit(command="test", config={}, seed=0, status="interrupted")
+    interrupted, shipped = experts_ls(workspace, ExpertsLsConfig(domain="zoo")).experts[1:]
+    assert (interrupted.ref, interrupted.status) == ("expert:aim@1", "interrupted")
+    assert (interrupted.used, shipped.used) == (False, True)
+
+
 def test_a_damaged_expert_is_listed_as_such(workspace: Workspace, tmp_path: Path) -> None:
     result = experts_add(
         workspace, ExpertsAddConfig(name="aim", path=str(tmp_path / "aim.zip"), domain="zoo")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_the_latest_dataset_of_every_skill_is_taken(workspace: Workspace) -> Non
         result.sources,
         result.sha256,
     )
+
+
+def test_an_interrupted_dataset_is_passed_over(workspace: Workspace) -> None:
+    play(workspace)
+    whole = workspace.resolve("dataset:steer")
+    with workspace.draft("dataset", "steer") as draft:
+        shutil.copyfile(workspace.path(whole), draft.path)
+        draft.commit(command="test", config=whole.config, seed=0, status="interrupted")
+    sources = merge(workspace, config()).sources
+    assert [source.ref for source in sources] == ["dataset:steer@1", "dataset:ring@1"]
 
 
 def test_named_datasets_and_files_from_outside(workspace: Workspace, tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ def test_a_name_removes_its_latest_version_and_its_files(workspace: Workspace) -
     assert not (workspace.root / "datasets/aiming/2.h5").exists()
 
 
+def test_a_version_that_is_named_goes_and_a_later_one_stays(workspace: Workspace) -> None:
+    make(workspace), make(workspace)
+    stages.rm(workspace, RmConfig(references=("aiming@1",)))
+    assert left(workspace) == ["dataset:aiming@2"]
+
+
 def test_all_versions_go_when_asked(workspace: Workspace) -> None:
     make(workspace), make(workspace), make(workspace, "expert")
     stages.rm(workspace, RmConfig(references=("dataset:aiming",), all_versions=True))
