@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import typer
 
+from skilldistill.cli.session import Session, boundary
 from skilldistill.cli.signals import Stopper
 from skilldistill.errors import Interrupted
 
@@ -47,6 +49,37 @@ def test_a_question_is_interrupted_although_loops_asked_before() -> None:
         stopper.stop()
         with stopper.unwatched(), pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_the_third_signal_ends_a_clean_up_that_swallowed_the_second(
+    signum: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    stopper = Stopper()
+    with stopper.installed():
+        stopper.stop()
+        signal.raise_signal(signum)
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signum)
+        assert ended == []
+        signal.raise_signal(signum)
+    assert ended == [128 + signum]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_that_comes_when_the_work_is_done_shows_in_the_exit_code(signum: int) -> None:
+    session = Session(command_line="")
+
+    def work() -> None:
+        with boundary(session):
+            session.stopper.stop()
+            signal.raise_signal(signum)
+
+    with pytest.raises(typer.Exit) as caught:
+        work()
+    assert caught.value.exit_code == 128 + signum
 
 
 def test_handlers_are_put_back() -> None:
