@@ -9,7 +9,7 @@ import pytest
 from skilldistill.errors import CorruptFile, Interrupted
 from skilldistill.progress import Progress
 from skilldistill.workspace import verify
-from skilldistill.workspace.files import lock_file
+from skilldistill.workspace.files import acquire, lock_file
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import (
     Removal,
@@ -225,6 +225,15 @@ def test_the_draft_of_a_living_process_is_no_leftover(workspace: Workspace) -> N
         plan = [Removal(draft.path.relative_to(workspace.root).as_posix(), "stale plan", 4)]
         assert collect_garbage(workspace, plan) == []
         assert draft.path.exists()
+
+
+def test_a_lock_alone_is_a_leftover_once_nobody_holds_it(workspace: Workspace) -> None:
+    lock = workspace.root / "datasets" / "aiming" / ".draft-0a1b.lock"
+    lock.parent.mkdir(parents=True)
+    with acquire(lock):  # whoever holds it is about to make the draft
+        assert findings(workspace) == []
+    lock.touch()
+    assert findings(workspace) == [("leftover", "datasets/aiming/.draft-0a1b.lock")]
 
 
 def test_a_leftover_that_was_recorded_since_the_plan_stays(workspace: Workspace) -> None:
