@@ -12,10 +12,11 @@ import pytest
 from skilldistill.data.merge import merge
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import ExpertRef
+from skilldistill.data.writer import DatasetWriter
 from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.progress import Progress
 from tests import tiny
-from tests.data.samples import joined, write
+from tests.data.samples import joined, make_info, write
 
 
 def test_every_row_of_every_skill_is_there(tmp_path: Path) -> None:
@@ -105,6 +106,16 @@ def test_the_same_data_twice_is_refused(tmp_path: Path) -> None:
             merge(paths, tmp_path / "m.h5", domain=tiny.DOMAIN, names=names)
         assert caught.value.hint
         assert not (tmp_path / "m.h5").exists()
+
+
+def test_what_two_experts_did_in_the_same_place_is_not_the_same_episode(tmp_path: Path) -> None:
+    (episode,) = write(tmp_path / "a.h5", (5,))
+    other = dataclasses.replace(episode, actions=-episode.actions)
+    with DatasetWriter(tmp_path / "b.h5", make_info(), 1) as writer:
+        writer.append(other)
+    merge([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "m.h5", domain=tiny.DOMAIN)
+    with DatasetReader(tmp_path / "m.h5") as reader:
+        assert reader.num_episodes == 2
 
 
 def test_unusable_inputs_are_refused(tmp_path: Path) -> None:

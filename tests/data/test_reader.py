@@ -173,6 +173,13 @@ def test_split_covers_every_episode_and_every_skill(
         np.testing.assert_array_equal(reader.split(fraction, seed)[1], held)
 
 
+@pytest.mark.parametrize(("episodes", "held"), [(15, 2), (16, 2), (4, 1), (14, 1)])
+def test_a_tenth_is_rounded_and_never_nothing(tmp_path: Path, episodes: int, held: int) -> None:
+    write(tmp_path / "a.h5", (1,) * episodes)
+    with DatasetReader(tmp_path / "a.h5") as reader:
+        assert len(reader.split(0.1, 0)[1]) == held
+
+
 def test_split_depends_on_the_seed_and_refuses_nonsense(two_skills: Path) -> None:
     with DatasetReader(two_skills) as reader:
         assert not np.array_equal(reader.split(0.5, 0)[1], reader.split(0.5, 1)[1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import EPISODE_COLUMNS, FORMAT, FORMAT_VERSION, ROW_COLUMNS, Episode
 from skilldistill.data.writer import DatasetWriter
-from skilldistill.errors import ConfigurationError, DiskProblem
+from skilldistill.errors import ConfigurationError, CorruptFile, DiskProblem
 from tests.data.samples import joined, make_episode, make_info, write
 
 
@@ -153,6 +154,23 @@ def test_an_error_inside_removes_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="player"):
         play()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_last_row_that_cannot_be_read_back_removes_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, episode = tmp_path / "a.h5", make_episode()
+    row = episode.observations[-1].tobytes()
+
+    def lose_a_bit(_: int) -> None:
+        content = path.read_bytes()
+        assert content.count(row) == 1
+        path.write_bytes(content.replace(row, bytes([row[0] ^ 1]) + row[1:]))
+
+    monkeypatch.setattr(os, "fsync", lose_a_bit)
+    with pytest.raises(CorruptFile, match=r"a\.h5"):
+        write_one(path, episode, 1)
     assert list(tmp_path.iterdir()) == []
 
 
