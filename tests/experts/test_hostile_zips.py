@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skilldistill import errors
+from skilldistill.experts import torch_file
 from skilldistill.experts.sb3_text import parse_json, pickles, read_policy
 from skilldistill.experts.sb3_zip import read_trusted, read_zip
 from skilldistill.experts.torch_file import read_tensors
@@ -169,6 +170,16 @@ def test_any_pickle_is_understood_or_refused(data: st.DataObject) -> None:
     storages = {name: content for name, content in storages.items() if name.startswith("data/")}
     with contextlib.suppress(errors.CorruptFile):
         read_tensors(torch_zip(bytes(raw), storages), "damaged")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_small_numbers_count_as_the_larger_ones_they_become(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_file, "MAX_BYTES", 400)
+    assert read_tensors(saved({"a": torch.ones(100, dtype=dtype)}), "file")["a"].nbytes == 400
+    with pytest.raises(errors.UnsafeFile, match="more than 400 bytes"):
+        read_tensors(saved({"a": torch.ones(101, dtype=dtype)}), "file")
 
 
 @hypothesis.settings(max_examples=300, deadline=None)

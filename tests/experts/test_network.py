@@ -286,6 +286,33 @@ def test_numbers_that_only_together_leave_float32_are_refused() -> None:
     Expert.build(ZOO, ZOO.skill("aim"), [*bounded, last], "gaussian", std=std)
 
 
+@pytest.mark.parametrize(
+    ("activation", "first", "then"),
+    # SELU makes 0.97e30 a number beyond the limit; softplus makes something of nothing
+    [("selu", 0.97e30 / 5, 1e-30), ("softplus", 0.0, 1e30)],
+)
+def test_what_an_activation_adds_is_reckoned_with(
+    activation: str, first: float, then: float
+) -> None:
+    def build(activation: str) -> None:
+        one = Layer(np.full((5, 5), first, np.float32), np.zeros(5, np.float32), activation)
+        two = Layer(np.full((5, 2), then, np.float32), np.zeros(2, np.float32))
+        std = np.ones(2, np.float32)
+        Expert.build(ZOO, ZOO.skill("aim"), [one, two], "gaussian", std=std)
+
+    build("identity")
+    with pytest.raises(CorruptFile, match="so large"):
+        build(activation)
+
+
+def test_noise_that_depends_on_the_state_never_vanishes_where_sb3s_does_not() -> None:
+    expert = make_expert(state_dependent=True)
+    assert expert.std is not None
+    silent = replace(expert, std=np.zeros_like(expert.std))
+    # the square root of what stable_baselines3 adds to the variance
+    assert silent.distribution(seen_by(silent, 3)).std == pytest.approx(np.full((3, 2), 1e-3))
+
+
 @pytest.mark.parametrize("name", ["expert.json", "expert.safetensors"])
 def test_a_missing_file_is_not_found(name: str, tmp_path: Path) -> None:
     make_expert().save(tmp_path)
