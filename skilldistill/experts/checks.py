@@ -85,7 +85,7 @@ def _check_reach(expert: Expert) -> None:
         bounds = latent @ np.abs(layer.weight.astype(np.float64)) + np.abs(layer.bias)
         _refuse_beyond(bounds, expert)
         if layer.activation in BOUNDED:
-            bounds = np.minimum(bounds, 1)
+            bounds = np.ones_like(bounds)  # some are not 0 where their input is
         elif layer.activation != "identity":
             # None is steeper than SELU or its own alpha, and none is further than 2 from 0 at 0.
             bounds = 1.1 * max(1.0, abs(layer.alpha)) * (bounds + 2)

@@ -288,8 +288,8 @@ def test_numbers_that_only_together_leave_float32_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("activation", "first", "then"),
-    # SELU makes 0.97e30 a number beyond the limit; softplus makes something of nothing
-    [("selu", 0.97e30 / 5, 1e-30), ("softplus", 0.0, 1e30)],
+    # SELU makes 0.97e30 a number beyond the limit; two others make something of nothing
+    [("selu", 0.97e30 / 5, 1e-30), ("softplus", 0.0, 1e30), ("sigmoid", 0.0, 1e30)],
 )
 def test_what_an_activation_adds_is_reckoned_with(
     activation: str, first: float, then: float
