@@ -220,7 +220,7 @@ class FinetuneConfig(BaseConfig):
         0.5, "divides the log-odds of buttons at the start; below 1 they are surer", low=0.01
     )
     opponent: str = option(
-        "chaser", "a script (the duel has still, wander, chaser, strafer), mix, self, or a policy"
+        "chaser", "a script (duel: still, wander, chaser, strafer), mix, self, start, or a policy"
     )
     guard_every: int = option(5, "rollouts between guard evaluations; 0 turns the guard off", low=0)
     guard_episodes: int = option(64, "episodes per task and guard evaluation", low=2)

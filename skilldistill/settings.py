@@ -193,6 +193,16 @@ def settings_of(config: type[Any]) -> tuple[Setting, ...]:
     return tuple(found)
 
 
+def check_config(config: Any) -> None:
+    """Check the settings of a configuration that was built in Python.
+
+    Raises:
+        ConfigurationError: one has the wrong type or is out of its range; names it.
+    """
+    for setting in settings_of(type(config)):
+        setting.check(getattr(config, setting.field), type(config).__name__)
+
+
 COMMON: tuple[Setting, ...] = settings_of(BaseConfig)
 
 

@@ -17,8 +17,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()  # `meta` makes tensors, but holds nothing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigurationError(
             f"device {name!r} cannot be used: {error}", hint="use --device auto or --device cpu"
         ) from error

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,9 @@ import torch
 
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
-from skilldistill.errors import Interrupted
+from skilldistill.errors import CorruptFile, Interrupted
 from skilldistill.learning.device import pick_device, product_dtype
-from skilldistill.learning.journal import Journal
+from skilldistill.learning.journal import BOARD_FOLDER, Journal
 from skilldistill.learning.keeper import Evaluate, Keeper
 from skilldistill.learning.pace import Pace
 from skilldistill.learning.ppo import FinetunePPO, Stopped
@@ -43,7 +44,7 @@ from skilldistill.learning.sparring import (
     shape,
     stagger,
 )
-from skilldistill.learning.training_state import STATE_FILE, load_state, save_state
+from skilldistill.learning.training_state import AFRESH, STATE_FILE, load_state, save_state
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy
@@ -104,9 +105,16 @@ def finetune(
     chosen = expand(config.opponent, start.domain) if opponents is None else tuple(opponents)
     run = _Run(start, config, chosen, evaluate, versus, stop)
     if config.resume and (directory / STATE_FILE).exists():
-        run.restore(load_state(directory / STATE_FILE))
+        state = load_state(directory / STATE_FILE)
+        try:
+            run.restore(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CorruptFile(
+                f"{directory / STATE_FILE} is no state of this run: {error}", hint=AFRESH
+            ) from error
     saved = time.monotonic()
     boundary: dict[str, Any] = {}
+    shutil.rmtree(directory / BOARD_FOLDER, ignore_errors=True)  # the records come again
     with Journal(directory, tensorboard=config.tensorboard) as journal:
         run.journal = journal.write
         for record in run.records:
@@ -200,7 +208,7 @@ class _Run:
                     "hidden_dim": self.reference.hidden_dim,
                     "domain": self.domain.name,
                 },
-                seed=config.seed,
+                seed=config.seed % 2**32,  # what NumPy's global generator takes
                 device=device,
             )
         model.policy.network.load_state_dict(self.reference.state_dict())
@@ -248,7 +256,7 @@ class _Run:
         )
         if self.pace.warming_up:
             return  # the actor is the distilled policy, to the bit
-        regular = bool(self.config.guard_every) and self.rollouts % self.config.guard_every == 0
+        regular = self.rollouts % (self.config.guard_every or FinetuneConfig().guard_every) == 0
         self.keeper.look(regular=regular)
         if regular and self.selves:
             self._rate()
@@ -259,14 +267,14 @@ class _Run:
         The actor does not change meanwhile, so a rollout is not used up by that: judged anew by
         the critic that knows it, it is the first the actor learns from.
         """
-        model, due = self.model, self.pace.must_release(begun)
+        model, limit = self.model, self.pace.warmup_limit
         self._schedule(begun)
         updates = 0
-        while not (due or self._explained) and updates < WARMUP_UPDATES:
+        while not (begun >= limit or self._explained) and updates < WARMUP_UPDATES:
             model.train()
             model.appraise()
             updates += 1
-        if due or self._explained:
+        if self.steps > limit or self._explained:
             self.pace.released = begun
             self.keeper.keep()  # the distilled actor, with a critic that knows it
         return updates
@@ -375,12 +383,13 @@ class _Run:
 
     def summary(self) -> dict[str, Any]:
         """Scores before and after, what the guard did, and how fast it went."""
+        rated = any(record["kind"] == "ratings" for record in self.records)
         return {
             "steps": self.steps,
             "warmup_steps": self.steps if self.pace.warming_up else self.pace.released,
             "warmup_updates": sum(record.get("critic_updates", 0) for record in self.records),
             **self.keeper.summary(),
-            "elo": self.pool.rating if self.selves else None,
+            "elo": self.pool.rating if self.versus is not None and rated else None,
             "steps_per_second": round(self.clock.steps / max(self.clock.learning, 1e-9)),
             "seconds": round(time.perf_counter() - self.clock.began, 3),
         }

@@ -86,7 +86,7 @@ class Keeper:
         if self._evaluate is not None:
             self.initial = self._evaluate(self._player, self.tasks)
             self.latest = means(self.initial)
-            self.watch.see(self.latest, early=True)
+            self.watch.see(self.latest, early=False)
             self._best = self.latest[self._domain.combined]
             self._note("baseline", scores=self.latest)
         self.keep()

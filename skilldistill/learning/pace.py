@@ -17,6 +17,8 @@ RAISE = 4.0
 """Factor by which the guard tightens the tie; it fades again by a tenth per rollout."""
 TIGHTEST = 1000.0
 """Largest product of such factors."""
+LEAST_HOLD = 0.01
+"""Share of its first weight below which a tightened tie never counts."""
 CALM = 0.9
 CAUTION = 0.5
 """Factor on both learning rates with each rollback: the same step would fall the same way."""
@@ -50,9 +52,10 @@ class Pace:
         """Whether the critic learns alone."""
         return self.released < 0
 
-    def must_release(self, steps: int) -> bool:
-        """Whether the warm-up has lasted as long as it may."""
-        return steps >= self.config.warmup_fraction * self.config.timesteps
+    @property
+    def warmup_limit(self) -> float:
+        """Steps that the warm-up may last."""
+        return self.config.warmup_fraction * self.config.timesteps
 
     def is_early(self, steps: int) -> bool:
         """Whether a collapse right after the actor's release would show by now."""
@@ -83,7 +86,10 @@ class Pace:
         since = (steps - max(self.released, 0)) / max(config.kl_decay * config.timesteps, 1.0)
         low = max(floor, 1e-6 * high)  # a geometric decay never reaches nothing
         weight = floor if since >= 1 or high == 0 else high * (low / high) ** max(since, 0.0)
-        return [weight * boost for boost in self.boosts]
+        least = LEAST_HOLD * high  # a boost needs something to multiply
+        return [
+            boost * max(weight, least) if boost > 1 else weight * boost for boost in self.boosts
+        ]
 
     def calm(self) -> None:
         """Let what the guard tightened fade by one rollout."""

@@ -45,12 +45,32 @@ def shape(config: FinetuneConfig) -> tuple[int, int]:
     """Arenas, and ticks each of them plays per rollout.
 
     Without ``envs``, the rows of four arenas are spread over more of them.
+
+    Raises:
+        ConfigurationError: a single row, of which advantages have no spread.
     """
     if config.envs:
+        if config.envs * config.n_steps < 2:
+            raise ConfigurationError(
+                "a rollout needs at least 2 rows", hint="use --n-steps 2 or more, or more --envs"
+            )
         return config.envs, config.n_steps
     rows = 4 * config.n_steps
     arenas = next(n for n in range(min(ARENAS, rows), 0, -1) if rows % n == 0)
     return arenas, rows // arenas
+
+
+def check_arenas(config: FinetuneConfig, opponents: Opponents) -> None:
+    """Refuse a rollout that cannot be played or learnt from.
+
+    Raises:
+        ConfigurationError: a single row, or fewer arenas than opponents.
+    """
+    if (count := shape(config)[0]) < len(opponents):
+        raise ConfigurationError(
+            f"{count} arenas are too few for {len(opponents)} opponents",
+            hint=f"use --envs {len(opponents)} or more",
+        )
 
 
 def make_arenas(
@@ -70,12 +90,8 @@ def make_arenas(
     Raises:
         ConfigurationError: more opponents than arenas.
     """
+    check_arenas(config, opponents)
     count, domain = shape(config)[0], start.domain
-    if count < len(opponents):
-        raise ConfigurationError(
-            f"{count} arenas are too few for {len(opponents)} opponents",
-            hint=f"use --envs {len(opponents)} or more",
-        )
     remaining = iter(selves)
     envs = []
     for opponent, share in zip(opponents, split(count, len(opponents)), strict=True):

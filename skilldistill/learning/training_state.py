@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from skilldistill.workspace.files import replace_file
 STATE_FILE = "training_state"
 VERSION = 2
 
-_AFRESH = "run without --resume to start afresh"
+AFRESH = "run without --resume to start afresh"
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -38,14 +39,17 @@ def load_state(path: Path) -> dict[str, Any]:
         CorruptFile: damaged, or of another version.
     """
     try:
+        with zipfile.ZipFile(path) as file:  # torch itself looks at no checksum
+            if (damaged := file.testzip()) is not None:
+                raise ValueError(f"{damaged} does not match its checksum")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state["records"] = json.loads(state["records"])
     except Exception as error:
-        raise CorruptFile(f"{path} cannot be read: {error}", hint=_AFRESH) from error
+        raise CorruptFile(f"{path} cannot be read: {error}", hint=AFRESH) from error
     if state.get("version") != VERSION:
         raise CorruptFile(
             f"{path} has version {state.get('version')!r}, this skilldistill reads {VERSION}",
-            hint=_AFRESH,
+            hint=AFRESH,
         )
     return state
 

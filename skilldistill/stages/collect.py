@@ -18,6 +18,7 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
 from skilldistill.learning import collect as collecting
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.stages.references import ResolvedExpert, check_policy_name, find_experts
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -87,6 +88,7 @@ def collect(
         NotFound: a skill has no expert.
         Interrupted: asked to stop; datasets finished before stay, the current one is dropped.
     """
+    check_config(config)
     domain = domains.find(config.domain)
     tasks = tasks_of(domain, config)
     overrides = {config.skill: config.expert} if config.expert else {}

@@ -21,6 +21,7 @@ from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.stages.references import ResolvedExpert, check_policy_name, find_experts
 from skilldistill.stages.sources import find_dataset
 from skilldistill.stages.unfinished import unfinished
@@ -68,6 +69,7 @@ def distill(
         Interrupted: asked to stop. What was learnt until then is published with the status
             ``interrupted``, and the same command with ``--resume`` goes on.
     """
+    check_config(config)
     domain = domains.find(config.domain)
     check_policy_name(config.name, domain)
     check_name(rounds_name(config))

@@ -16,6 +16,7 @@ from skilldistill.evaluation import page, pictures, report
 from skilldistill.evaluation.report import EvaluationReport, PolicyEntry
 from skilldistill.evaluation.rollout import Rollout, play
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.stages import references
 from skilldistill.stages.references import COMPOSITE, RANDOM, ResolvedPolicy
 from skilldistill.workspace.files import disk
@@ -69,6 +70,7 @@ def evaluate(
         Interrupted: asked to stop; nothing was published.
     """
     command = command or "skilldistill evaluate (python)"
+    check_config(config)
     domain = domains.find(config.domain)
     tasks = [task.name for task in domain.tasks]
     if config.task != "all":

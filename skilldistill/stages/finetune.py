@@ -20,11 +20,13 @@ from skilldistill.learning.guard import Scores
 from skilldistill.learning.journal import BOARD_FOLDER, RECORDS_FILE, line
 from skilldistill.learning.keeper import Evaluate
 from skilldistill.learning.selfplay import Versus
-from skilldistill.learning.sparring import SELF, START, Opponents, expand
+from skilldistill.learning.sparring import SELF, START, Opponents, check_arenas, expand
 from skilldistill.learning.training_state import STATE_FILE
 from skilldistill.policy import checkpoint
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.stages.references import check_policy_name, load_opponent
+from skilldistill.stages.sources import find_checkpoint
 from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -70,10 +72,11 @@ def finetune(
         Interrupted: asked to stop; the policy so far is published as ``interrupted``, and the
             same command with ``--resume`` goes on.
     """
+    check_config(config)
     domain = domains.find(config.domain)
     check_policy_name(config.name, domain)
-    start = workspace.resolve(config.start, "checkpoint")
-    loaded = checkpoint.load(workspace.path(start))
+    start = find_checkpoint(workspace, config.start)
+    loaded = checkpoint.load(start.path)
     if loaded.domain.name != domain.name:
         raise ConfigurationError(
             f"{start.ref} plays in domain {loaded.domain.name!r}, not in {domain.name!r}",
@@ -81,20 +84,32 @@ def finetune(
         )
     pick_device(config.device)  # what cannot be done leaves no unfinished work behind
     opponents, rivals = opponents_of(config, workspace, domain)
-    parents = list(dict.fromkeys([start.id, *rivals]))
+    check_arenas(config, opponents)
+    own = [start.artefact.id] if start.artefact else []
+    parents = list(dict.fromkeys([*own, *rivals]))
     directory = unfinished(
-        workspace, config, "checkpoint", config.name, state_file=STATE_FILE, further=parents
-    )
-    outcome = learn(
-        loaded.network,
+        workspace,
         config,
-        directory=directory,
-        opponents=opponents,
-        evaluate=_evaluator(domain, config, opponents, stop),
-        versus=_match(domain, config, stop) if SELF in opponents else None,
-        progress=progress,
-        stop=stop,
+        "checkpoint",
+        config.name,
+        state_file=STATE_FILE,
+        further=[loaded.sha256, *parents],
     )
+    try:
+        outcome = learn(
+            loaded.network,
+            config,
+            directory=directory,
+            opponents=opponents,
+            evaluate=_evaluator(domain, config, opponents, stop),
+            versus=_match(domain, config, stop) if SELF in opponents else None,
+            progress=progress,
+            stop=stop,
+        )
+    except Exception:
+        if not (directory / STATE_FILE).exists():  # there is nothing to go on from
+            workspace.discard_partial(directory)
+        raise
     artefact = _publish(workspace, config, outcome, directory, parents, command)
     if outcome.interrupted:
         raise Interrupted(

@@ -27,7 +27,7 @@ from skilldistill.errors import NotFound
 from skilldistill.stages import references
 from skilldistill.stages.init import place_of
 from skilldistill.stages.references import ResolvedExpert
-from skilldistill.stages.sources import find_dataset
+from skilldistill.stages.sources import find_checkpoint, find_dataset
 from skilldistill.workspace.manifest import FILENAME, check_name
 from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace, check_root
 
@@ -197,13 +197,14 @@ def _taught(config: DistillConfig) -> list[tuple[str, str]]:
 
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
     from skilldistill.learning.device import pick_device  # loads torch, as the next one does
+    from skilldistill.learning.sparring import check_arenas
     from skilldistill.stages.finetune import opponents_of
 
     domain = domains.find(config.domain)
     references.check_policy_name(config.name, domain)
     pick_device(config.device)
-    start = PlanEntry(_needed(workspace).resolve(config.start, "checkpoint").ref)
-    opponents_of(config, workspace, domain)
+    start = PlanEntry(find_checkpoint(_needed(workspace), config.start).ref)
+    check_arenas(config, opponents_of(config, workspace, domain)[0])
     return [start, PlanEntry(config.opponent, "opponent")], [("checkpoint", config.name)]
 
 

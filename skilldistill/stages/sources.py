@@ -1,23 +1,24 @@
-"""Datasets that a stage reads: artefacts of the workspace, or files outside it."""
+"""What a stage begins with: an artefact of the workspace, or a file or folder outside it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from skilldistill.stages.references import CHECKPOINT_FILE
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that was found."""
+    """A dataset or checkpoint that was found."""
 
     path: Path
     ref: str
-    """Its reference; of a file outside the workspace, its path as given."""
+    """Its reference; of what lies outside the workspace, its path as given."""
     artefact: Artefact | None
-    """None for a file outside the workspace."""
+    """None for what lies outside the workspace."""
 
 
 def find_dataset(workspace: Workspace, ref: str) -> Source:
@@ -27,7 +28,25 @@ def find_dataset(workspace: Workspace, ref: str) -> Source:
         NotFound: there is none.
     """
     outside = Path(ref)
-    if outside.is_file() and not outside.resolve().is_relative_to(workspace.root.resolve()):
+    if outside.is_file() and not _within(outside, workspace):
         return Source(outside, ref, None)
     artefact = workspace.resolve(ref, "dataset")
     return Source(workspace.path(artefact), artefact.ref, artefact)
+
+
+def find_checkpoint(workspace: Workspace, ref: str) -> Source:
+    """A checkpoint by reference, or the folder of one by path. A name in the workspace goes first.
+
+    Raises:
+        NotFound: there is none.
+    """
+    outside = Path(ref)
+    is_one = (outside / CHECKPOINT_FILE).is_file() and not _within(outside, workspace)
+    if is_one and not workspace.artefacts("checkpoint", ref):
+        return Source(outside, ref, None)
+    artefact = workspace.resolve(ref, "checkpoint")
+    return Source(workspace.path(artefact), artefact.ref, artefact)
+
+
+def _within(path: Path, workspace: Workspace) -> bool:
+    return path.resolve().is_relative_to(workspace.root.resolve())

@@ -23,6 +23,7 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.stages.references import check_policy_name
 from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact
@@ -85,6 +86,7 @@ def train(
         Interrupted: asked to stop. The best expert so far is published with the status
             ``interrupted``, and the same command with ``--resume`` goes on.
     """
+    check_config(config)
     domain = domains.find(config.domain)
     if not config.skill:
         raise ConfigurationError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import torch
 
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
-from skilldistill.errors import Interrupted
+from skilldistill.errors import CorruptFile, Interrupted
 from skilldistill.learning import finetune as module
 from skilldistill.learning.finetune import WARMUP_UPDATES, FinetuneOutcome, _Run, finetune
 from skilldistill.learning.journal import RECORDS_FILE
+from skilldistill.learning.selfplay import FrozenSelf, Member
 from skilldistill.learning.sparring import SELF, START
-from skilldistill.learning.training_state import STATE_FILE
+from skilldistill.learning.training_state import STATE_FILE, save_state
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.player import NetworkPolicy
 from tests.learning import half_trained
@@ -118,7 +120,7 @@ def test_the_actor_is_bit_identical_until_the_critic_is_ready(tmp_path: Path) ->
     assert {r["phase"] for r in outcome.records if r["kind"] == "rollout"} == {"critic"}
     assert outcome.summary["warmup_steps"] == outcome.summary["steps"]
     assert outcome.summary["after"] == outcome.summary["before"]
-    assert outcome.summary["collapse_depth"] == 0.0
+    assert outcome.summary["collapse_depth"] is None, "nothing that could fall was looked at"
 
 
 def phases(outcome: FinetuneOutcome) -> list[str]:
@@ -132,6 +134,14 @@ def test_the_warm_up_ends_by_quality_or_by_its_limit(tmp_path: Path) -> None:
     assert phases(run(tmp_path, at_once)) == ["actor"] * 6
     none = settings(warmup_fraction=0.0, warmup_explained_variance=2.0)
     assert phases(run(tmp_path, none)) == ["actor"] * 6
+
+
+def test_a_rollout_that_the_warm_ups_limit_lies_in_teaches_the_actor_too(tmp_path: Path) -> None:
+    short = settings(timesteps=ROWS, warmup_fraction=0.2, warmup_explained_variance=2.0)
+    outcome = run(tmp_path, short)
+    (record,) = outcome.records
+    assert (record["phase"], record["critic_updates"]) == ("actor", WARMUP_UPDATES)
+    assert outcome.summary["warmup_steps"] == 0
 
 
 def test_the_actor_learns_from_the_very_rollouts_the_critic_learnt_from(tmp_path: Path) -> None:
@@ -429,6 +439,77 @@ def test_skills_have_a_depth_of_their_own(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_no_depth_is_claimed_of_what_nobody_looked_at(tmp_path: Path) -> None:
+    outcome = run(tmp_path, settings(guard_every=3), evaluate=Plan({}))
+    assert outcome.summary["collapse_depths"] == {"both": 0.0}
+
+
+def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path / STATE_FILE, {"records": []})
+    with pytest.raises(CorruptFile, match="is no state of this run") as caught:
+        run(tmp_path, settings(resume=True))
+    assert "--resume" in caught.value.hint
+
+
+def test_any_seed_a_dataset_can_record_will_do(tmp_path: Path) -> None:
+    outcome = run(tmp_path, settings(seed=2**64 - 1, timesteps=100))
+    assert outcome.summary["steps"] == ROWS
+
+
+def test_a_resumed_curve_has_every_step_once(tmp_path: Path) -> None:
+    accumulating = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    ).EventAccumulator
+    config = settings(tensorboard=True)
+    asked = iter(range(100_000))
+    assert run(tmp_path, config, stop=lambda: 2 * (next(asked) > 100)).interrupted
+    run(tmp_path, replace(config, resume=True))
+    events = accumulating(str(tmp_path / "tensorboard")).Reload()
+    steps = [event.step for event in events.Scalars("rollout/actor_lr")]
+    assert steps == [ROWS * (n + 1) for n in range(6)]
+
+
+def test_a_killed_run_has_been_saved_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_SECONDS", -1.0)
+
+    def killed(report: object) -> None:
+        if len(list(tmp_path.glob(STATE_FILE))) and next(told) == 3:
+            raise KeyboardInterrupt
+
+    told = iter(range(100))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, settings(), progress=killed)
+    whole = run(tmp_path / "whole", settings())
+    assert same(run(tmp_path, settings(resume=True)), whole)
+
+
+def test_the_recipes_numbers_reach_the_algorithm(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "n_epochs": 2,
+        "gamma": 0.5,
+        "gae_lambda": 0.25,
+        "max_grad_norm": 0.125,
+        "ent_coef": 0.0625,
+        "target_kl": 0.75,
+        "batch_size": 64,
+    }
+    config = settings(**given, clip_range=0.375, critic_learning_rate=2e-3, timesteps=100)
+    made = _Run(half_trained.network(), config, (None,), None, None, lambda: 0)
+    assert {name: getattr(made.model, name) for name in given} == given
+    assert made.model.clip_range(1.0) == 0.375  # type: ignore[operator]
+    assert made.model.normalize_advantage
+    assert made.pace.critic_lr(0) == 2e-3
+
+
+def test_observations_are_normalised_as_they_were_throughout(tmp_path: Path) -> None:
+    start = half_trained.network()
+    outcome = run(tmp_path, settings(learning_rate=1e-2))
+    for name in ("obs_mean", "obs_scale"):
+        assert torch.equal(outcome.network.state_dict()[name], start.state_dict()[name])
+
+
 def test_without_a_guard_nothing_is_played_or_claimed(tmp_path: Path) -> None:
     def never(policy: Policy, tasks: Sequence[str]) -> dict[str, np.ndarray]:
         raise AssertionError
@@ -451,3 +532,32 @@ def test_self_play_meets_earlier_selves_and_rates_them(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert outcome.summary["elo"] > 1000
     assert ratings[-1]["pool"][0]["elo"] == 1000
+
+
+def test_self_play_goes_on_without_a_guard_and_claims_no_rating_before_a_match(
+    tmp_path: Path,
+) -> None:
+    config = settings(opponent="self", guard_every=0)
+    outcome = run(tmp_path / "long", config, versus=lambda player, rival: 1.0)
+    assert [r["steps"] for r in outcome.records if r["kind"] == "ratings"] == [5 * ROWS]
+    assert outcome.summary["elo"] > 1000
+    short = replace(config, timesteps=2 * ROWS)
+    assert run(tmp_path / "short", short, versus=lambda a, b: 1.0).summary["elo"] is None
+    assert run(tmp_path / "unrated", config).summary["elo"] is None
+
+
+def test_each_rollout_is_played_against_selves_drawn_from_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become: list[int] = []
+    original = FrozenSelf.become
+
+    def note(self: FrozenSelf, member: Member) -> None:
+        become.append(member.steps)
+        original(self, member)
+
+    monkeypatch.setattr(FrozenSelf, "become", note)
+    run(tmp_path, settings(opponent="self", guard_every=1, timesteps=12 * ROWS))
+    assert len(become) == 2 * 12, "two groups of arenas, each against a self of its own"
+    assert become[:2] == [0, 0]
+    assert len(set(become)) > 2

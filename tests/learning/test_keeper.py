@@ -107,6 +107,7 @@ def test_weights_that_are_no_numbers_are_undone_at_once(run: _Run, keeper: Keepe
 
 def test_another_keeper_goes_on_from_a_state(run: _Run, keeper: Keeper, judge: Judge) -> None:
     judge.level = 0.1
+    spoil(run, -1.0)
     keeper.look(regular=True)
     notes: list[Any] = []
     other = Keeper(run.model, run.config, run.pace, judge, lambda *args, **_: notes.append(args))
@@ -116,4 +117,6 @@ def test_another_keeper_goes_on_from_a_state(run: _Run, keeper: Keeper, judge: J
         other.look(regular=True)
     assert other.watch.rollbacks == 1
     assert keeper.watch.rollbacks == 0, "it shares nothing with the first"
+    for name, value in keeper.state()["good"]["policy"].items():
+        assert torch.equal(run.model.policy.state_dict()[name], value), name
     assert notes == [("guard",), ("guard",)]

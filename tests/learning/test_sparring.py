@@ -16,6 +16,7 @@ from skilldistill.learning.selfplay import FrozenSelf
 from skilldistill.learning.sparring import (
     SELF,
     START,
+    check_arenas,
     expand,
     make_arenas,
     rehearse,
@@ -74,6 +75,14 @@ def test_arenas_are_shared_out_among_opponents_and_grouped() -> None:
     assert [part.num_envs for part in alone.envs] == [3, 2, 2, 2]
     with pytest.raises(ConfigurationError, match="2 arenas are too few for 3"):
         make_arenas(settings(envs=2), (None,) * 3, start, [])
+
+
+@pytest.mark.parametrize("changes", [{"envs": 1, "n_steps": 1}, {"envs": 1, "n_steps": 8}])
+def test_a_rollout_that_cannot_be_learnt_from_is_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_arenas(settings(**changes), (None, START))
+    assert "--envs" in caught.value.hint
+    check_arenas(settings(envs=2, n_steps=1), (None, START))
 
 
 def test_groups_begin_at_different_points_of_their_episodes() -> None:

@@ -22,6 +22,17 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["training_state"]
 
 
+def test_a_single_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "training_state"
+    save_state(path, {"weights": torch.arange(10_000.0), "records": []})
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptFile, match="does not match its checksum"):
+        load_state(path)
+
+
 def test_damage_other_versions_and_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "training_state"
     save_state(path, {"records": []})

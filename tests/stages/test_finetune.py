@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,9 @@ def test_it_publishes_policy_zip_and_journal(workspace: Workspace) -> None:
     loaded = checkpoint.load(folder).network
     played, _ = PPO.load(folder / "ppo.zip", device="cpu").predict(observations, deterministic=True)
     np.testing.assert_allclose(played, NetworkPolicy(loaded).predict(observations), atol=1e-6)
+    inside = PPO.load(folder / "ppo.zip", device="cpu").policy.network
+    for name, value in loaded.state_dict().items():  # what it samples is the same, too
+        assert torch.equal(inside.state_dict()[name], value), name
     json.dumps(result.metrics)
 
 
@@ -150,6 +154,72 @@ def test_the_guard_looks_at_fights_with_the_opponent_that_is_trained_against(
     domains.register(replace(tiny.DOMAIN, make_arenas=make_arenas, opponents=("lazy", "keen")))
     finetune(workspace, settings(opponent="keen", timesteps=256))
     assert met == {("both", "keen"), ("steer", None), ("ring", None)}
+
+
+def test_the_guard_plays_episodes_of_its_own(workspace: Workspace) -> None:
+    made: list[tuple[int, list[int]]] = []
+
+    class Noted(tiny.TinyArenas):
+        def __init__(self, task: str, num_arenas: int, *, seed: int, opponent: Any = None) -> None:
+            self.begun: list[int] = []
+            super().__init__(task, num_arenas, seed=seed)
+            self.begun.clear()
+            made.append((seed, self.begun))
+
+        def start(self, episodes: Any) -> None:
+            self.begun.extend(np.asarray(episodes).tolist())
+            super().start(episodes)
+
+    domains.register(replace(tiny.DOMAIN, make_arenas=Noted))
+    finetune(workspace, settings(seed=7, timesteps=256, guard_episodes=6))
+    guard = [begun for seed, begun in made if seed == 7]
+    assert guard, "scored with the run's seed"
+    assert all(sorted(begun) == list(range(10**6, 10**6 + 6)) for begun in guard)
+    others = [begun for seed, begun in made if seed != 7]
+    assert others, "rehearsed with another"
+    assert all(max(begun) < 10**6 for begun in others)
+
+
+def test_a_checkpoint_outside_the_workspace_can_be_the_start(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    checkpoint.save(tmp_path / "mine", half_trained.network())
+    result = finetune(workspace, settings(start=str(tmp_path / "mine"), timesteps=256))
+    assert result.start == str(tmp_path / "mine")
+    assert workspace.resolve("finetuned").parents == ()
+    inside = finetune(workspace, settings(timesteps=256))
+    same = [checkpoint.load(Path(made.path)).network.state_dict() for made in (result, inside)]
+    assert all(torch.equal(same[0][name], value) for name, value in same[1].items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"timesteps": 0}, "timesteps must be at least 1"),
+        ({"gamma": 7.0}, "gamma must be 0 to 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
+        ({"n_epochs": 0}, "n_epochs must be at least 1"),
+        ({"envs": 1, "opponent": "self"}, "too few for 2 opponents"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_made(
+    workspace: Workspace, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        finetune(workspace, settings(**changes))
+    assert not list((workspace.root / "checkpoints").glob("*/.partial*"))
+
+
+def test_a_failure_before_anything_is_saved_leaves_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **others: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules[finetune.__module__], "learn", fail)
+    with pytest.raises(MemoryError):
+        finetune(workspace, settings())
+    assert not list((workspace.root / "checkpoints").glob("*/.partial*"))
 
 
 def test_equals_stay_equal_in_a_fight_that_the_first_seat_always_wins(
