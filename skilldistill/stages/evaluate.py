@@ -92,24 +92,24 @@ def evaluate(
             f"none of the policies can play {', '.join(tasks)}",
             hint="an expert plays its own skill's task",
         )
-    try:
-        rollouts = _play_all(domain, players, opponent, config, progress, stop)
-    except Interrupted as error:
-        raise Interrupted(
-            f"{error.message}; nothing was written",
-            signum=error.signum,
-            hint="the same command begins again; fewer --episodes take less time",
-        ) from error
-    given = [found.label for found in policies if found.ref not in (RANDOM, COMPOSITE)]
-    found_out = report.assemble(
-        domain,
-        [_entry(found, workspace) for found in policies],
-        rollouts,
-        versus=given[0] if given else policies[0].label,
-        opponent=config.opponent or (domain.opponents[0] if domain.opponents else ""),
-    )
-    parents = [parent for found in policies for parent in found.parents]
-    with workspace.draft("report", config.name) as draft:
+    with workspace.draft("report", config.name) as draft:  # a full disk shows before the playing
+        try:
+            rollouts = _play_all(domain, players, opponent, config, progress, stop)
+        except Interrupted as error:
+            raise Interrupted(
+                f"{error.message}; nothing was written",
+                signum=error.signum,
+                hint="the same command begins again; fewer --episodes take less time",
+            ) from error
+        given = [found.label for found in policies if found.ref not in (RANDOM, COMPOSITE)]
+        found_out = report.assemble(
+            domain,
+            [_entry(found, workspace) for found in policies],
+            rollouts,
+            versus=given[0] if given else policies[0].label,
+            opponent=config.opponent or (domain.opponents[0] if domain.opponents else ""),
+        )
+        parents = [parent for found in policies for parent in found.parents]
         drawings = (
             _draw_episodes(domain, players, policies, opponent, config, draft.path)
             if config.render

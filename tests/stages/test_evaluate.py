@@ -200,6 +200,19 @@ def test_a_disk_that_takes_no_more_is_told_with_the_file_and_a_way_out(
     assert workspace.artefacts("report") == []
 
 
+def test_a_disk_that_takes_nothing_is_told_before_anything_is_played(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    heard: list[object] = []
+    with pytest.raises(DiskProblem):
+        evaluate(workspace, config("composite"), progress=heard.append)
+    assert heard == []
+
+
 def test_a_picture_that_does_not_fit_is_a_disk_problem(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
