@@ -25,6 +25,11 @@ FLOORS = (
     {"stages"},
     {"cli"},
 )
+BELOW = (
+    ("skilldistill.learning.losses", "skilldistill.learning.measures"),
+    ("skilldistill.learning.rows", "skilldistill.learning.measures"),
+)
+"""Pairs on one floor of which the second imports the first, never the other way round."""
 TOP = {"skilldistill", "skilldistill.__main__"}
 """Above every floor; only the version may be taken from the package itself."""
 
@@ -141,6 +146,12 @@ def test_a_file_imports_only_from_floors_below(module: str) -> None:
         if other != package:
             there = floor(entry.module)
             assert there < here or there == here == 0, where
+
+
+@pytest.mark.parametrize(("module", "above"), BELOW)
+def test_a_file_does_not_name_what_stands_on_it(module: str, above: str) -> None:
+    assert above not in {entry.module for entry in imports(module)}
+    assert module in {entry.module for entry in imports(above)}
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if under(name, LIGHT_OF_TORCH)])

@@ -38,17 +38,14 @@ from skilldistill.learning.distill_state import (
     write_metrics,
 )
 from skilldistill.learning.flat_adam import FlatAdam, flattened
-from skilldistill.learning.losses import (
-    LOG_STD_FLOOR,
-    Gradients,
+from skilldistill.learning.losses import LOG_STD_FLOOR, Gradients, Objective, loss, row_weights
+from skilldistill.learning.measures import (
     HeadSums,
-    Labels,
-    Objective,
-    gradient_cosines,
-    head_sums,
-    loss,
+    evaluate,
+    interference,
+    match_rates,
     metrics,
-    row_weights,
+    played_rates,
 )
 from skilldistill.learning.rows import STUDENT, Batches, Group, Judged, Source, join, open_source
 from skilldistill.policy.network import DistilledPolicyNetwork
@@ -63,14 +60,6 @@ ROUND_LR = 0.5
 """Factor on the learning rate in the phases after a round: the student knows a lot by then."""
 READ_ROWS = 1 << 15
 """Rows gathered at once and then cut into batches; also how often ``stop`` is asked."""
-EVALUATION_ROWS = 1 << 14
-"""Rows evaluated at once."""
-RARE = 0.25
-"""Buttons that experts press in a smaller share of their rows are rare."""
-RATE_TOLERANCE = 0.02
-"""Relative difference of two rates that is left alone."""
-COSINE_ROWS = 1024
-"""Held-out rows from which the heads' gradients are compared."""
 SAVE_SECONDS = 5.0
 """Least time between two savings of the training state."""
 TENSORBOARD_FOLDER = "tensorboard"
@@ -155,7 +144,7 @@ def distill(
             state.network.load_state_dict(state.best)
         sums = evaluate(state.network, _held_out(sources), objective)
         met = _held_out(sources[1:]) if sources[1:] else None
-        rates = _rates(state.network, met, objective) if met else {}
+        rates = played_rates(state.network, met, objective) if met else {}
     speed = state.rows / state.seconds if state.seconds else 0.0
     figures = {
         **metrics(sums, objective),
@@ -381,78 +370,6 @@ def parse_head_weights(text: str) -> dict[str, float]:
     return found
 
 
-@torch.no_grad()
-def evaluate(network: DistilledPolicyNetwork, rows: Judged, objective: Objective) -> HeadSums:
-    """Sums for :func:`~skilldistill.learning.losses.metrics` over a table of rows."""
-    layout = network.layout
-    parts = [
-        head_sums(network.logits(seen), network.log_std, table, plain, layout, objective)
-        for seen, table, plain in zip(*(torch.split(t, EVALUATION_ROWS) for t in rows), strict=True)
-    ]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-@torch.no_grad()
-def match_rates(network: DistilledPolicyNetwork, rows: Judged) -> None:
-    """Move the thresholds of rare buttons so that the student presses them as often as the experts.
-
-    A button that is seldom pressed can be missed at next to no loss: its likelier state is "up"
-    nearly everywhere. The bias of its last layer is moved to where as many of the rows are
-    pressed as the experts press. Rates that agree to :data:`RATE_TOLERANCE` are left alone, so
-    that doing it twice changes nothing.
-
-    Args:
-        network: changed in place.
-        rows: what the student met, where there are rounds, else what the experts did.
-    """
-    labels, layout = Labels.of(rows[2], network.layout), network.layout
-    logits = torch.cat([network.logits(part) for part in torch.split(rows[0], EVALUATION_ROWS)])
-    for column in layout.is_binary.nonzero().flatten().tolist():
-        known = labels.mask[:, column] > 0
-        score = logits[known, column]
-        wanted = int((labels.targets[known, column] > 0.5).sum())
-        pressed = int((score > 0).sum())
-        rare = 0 < wanted < RARE * len(score)
-        if rare and abs(pressed - wanted) > RATE_TOLERANCE * wanted:
-            top = torch.topk(score, wanted + 1).values
-            network.shift(column, -float(top[-2:].mean()))
-
-
-def _rates(network: DistilledPolicyNetwork, rows: Judged, objective: Objective) -> dict[str, float]:
-    """``HEAD/played_rate_ratio``: as ``HEAD/rate_ratio``, on what the student met itself."""
-    found = metrics(evaluate(network, rows, objective), objective)
-    return {
-        name.replace("/rate", "/played_rate"): value
-        for name, value in found.items()
-        if name.endswith("/rate_ratio")
-    }
-
-
-def interference(
-    network: DistilledPolicyNetwork, rows: Judged, objective: Objective
-) -> dict[str, float]:
-    """``cosine/A-B``: how the heads' gradients on the encoder agree, on some rows of a table."""
-    stride = max(1, len(rows[0]) // COSINE_ROWS)
-    observations, table = rows[0][::stride], rows[1][::stride]
-    logits = network.logits(observations)
-    heads = objective.domain.heads
-    losses = {
-        head.name: loss(
-            logits,
-            network.log_std,
-            table,
-            network.layout,
-            objective,
-            torch.eye(len(heads), device=logits.device)[i],
-        )
-        for i, head in enumerate(heads)
-    }
-    return gradient_cosines(losses, list(network.encoder.parameters()))
-
-
 def _open(
     reader: DatasetReader,
     objective: Objective,
@@ -510,7 +427,6 @@ __all__ = [
     "Relabel",
     "check_settings",
     "distill",
-    "evaluate",
     "learning_rate",
     "parse_head_weights",
     "pick_device",

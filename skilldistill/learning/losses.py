@@ -1,4 +1,4 @@
-"""What the student is asked to minimise: pure losses, named metrics.
+"""What the student is asked to minimise: pure losses.
 
 The objective is the divergence of the student's action distribution from the expert's,
 KL(expert || student), dimension by dimension:
@@ -41,7 +41,6 @@ An expert's deviation is the noise it explored with, often wider than the action
 Taken as it is, missing the mean by half the range would cost next to nothing."""
 LOG_STD_FLOOR = math.log(STD_FLOOR)
 """The student's own floor, so that a target it can hit exactly does not end in a division by 0."""
-CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Objective:
 
     @property
     def plain(self) -> Objective:
-        """What named metrics measure by, whatever is minimised: :attr:`HeadSums.kl` for one."""
+        """What named metrics measure by, whatever is minimised."""
         return Objective(self.domain)
 
     @property
@@ -289,180 +288,3 @@ class Gradients:
         if self._temperature != 1:
             result[:, layout.binary] *= self._temperature
         return result, std_gradient
-
-
-@dataclass(frozen=True)
-class HeadSums:
-    """Sums over rows from which the named metrics of every head follow; sums of chunks add up."""
-
-    counted: Tensor
-    """(heads,) rows that count for the head's objective: all, where it is not masked."""
-    loss: Tensor
-    """(heads,) summed objective."""
-    rows: Tensor
-    """(heads,) rows in which an expert labelled the head."""
-    kl: Tensor
-    """(heads,) summed divergence at temperature 1, whatever the objective."""
-    agree: Tensor
-    """(heads,) labels of binary dimensions where the student's likelier action is the expert's."""
-    binary: Tensor
-    """(heads,) labels of binary dimensions."""
-    error: Tensor
-    """(heads,) summed absolute error of continuous means, environment units."""
-    continuous: Tensor
-    """(heads,) labels of continuous dimensions."""
-    bins: Tensor
-    """(b, bins, 3) labels, summed student's and summed expert's probability, by the student's."""
-    confusion: Tensor
-    """(b, 2, 2) labels by expert's (row) and student's (column) likelier action."""
-    square: Tensor
-    """(2,) summed squared error over labelled dimensions, and how many there are."""
-
-    def __add__(self, other: HeadSums) -> HeadSums:
-        return HeadSums(*(a + b for a, b in zip(_parts(self), _parts(other), strict=True)))
-
-
-@torch.no_grad()
-def head_sums(
-    logits: Tensor,
-    log_std: Tensor,
-    table: Tensor,
-    plain: Tensor,
-    layout: ActionLayout,
-    objective: Objective,
-) -> HeadSums:
-    """Everything the metrics need of one chunk of rows.
-
-    Args:
-        logits: (n, action_dim) raw head outputs.
-        log_std: (c,) student's log standard deviations in half-widths.
-        table: (n, columns) label table of the rows.
-        plain: (n, columns) label table of ``objective.plain``, by which figures other than the
-            objective itself are measured: what the experts said, neither softened nor rounded.
-        layout: which dimension is which.
-        objective: which loss.
-    """
-    own, labels = Labels.of(table, layout), Labels.of(plain, layout)
-    kinds = (layout.binary, layout.continuous)
-
-    def summed(per_kind: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """(heads,) masked sum of (n, b) and (n, c) values over rows and dimensions."""
-        column = mask.new_zeros(layout.action_dim)
-        for columns, values in zip(kinds, per_kind, strict=True):
-            column[columns] = (values.double() * mask[:, columns]).sum(dim=0)
-        return column @ layout.membership.double()
-
-    mask = labels.mask.double()
-    losses = dimension_losses(logits, log_std, own, layout, objective)
-    kls = dimension_losses(logits, log_std, labels, layout, objective.plain)
-    z, target = logits[:, layout.binary], labels.targets[:, layout.binary]
-    pressed, wanted = z > 0, target > 0.5
-    scale, centre = layout.scale[layout.continuous], layout.centre[layout.continuous]
-    error = centre + scale * torch.tanh(logits[:, layout.continuous])
-    error = (error - labels.targets[:, layout.continuous]).abs()
-    nothing_b, nothing_c = torch.zeros_like(z), torch.zeros_like(error)
-    probability = torch.sigmoid(z)
-    difference = (probability - target) ** 2
-    squares = summed((difference, error**2), mask).sum()
-    binary_mask = mask[:, layout.binary]
-    return HeadSums(
-        counted=own.valid.double().sum(dim=0),
-        loss=summed(losses, own.mask.double()),
-        rows=labels.valid.double().sum(dim=0),
-        kl=summed(kls, mask),
-        agree=summed(((pressed == wanted).float(), nothing_c), mask),
-        binary=summed((torch.ones_like(z), nothing_c), mask),
-        error=summed((nothing_b, error), mask),
-        continuous=summed((nothing_b, torch.ones_like(error)), mask),
-        bins=_bins(probability, target, binary_mask),
-        confusion=_confusion(wanted, pressed, binary_mask),
-        square=torch.stack([squares, mask.sum()]),
-    )
-
-
-def metrics(sums: HeadSums, objective: Objective) -> dict[str, float]:
-    """Named figures: ``loss``, ``mse``, and per head those that its dimensions allow.
-
-    - ``HEAD/loss``: the objective per row; ``loss`` is their weighted sum.
-    - ``HEAD/kl``: KL(expert || student) in nats per row, summed over the head's dimensions.
-    - ``HEAD/agreement``: share of buttons where student and expert find the same likelier.
-    - ``HEAD/calibration``: expected calibration error of the probabilities: the expert's mean
-      probability against the student's within ten bins, weighted by their labels.
-    - ``HEAD/rate_ratio``: presses of the student divided by presses of the expert.
-    - ``HEAD/error`` and ``HEAD/error_deg``: mean absolute error of the means, in environment
-      units, and the same taken for radians and turned into degrees.
-
-    A head without a labelled row gives no figures.
-    """
-    domain = objective.domain
-    binary_names = [dim.name for dim in domain.actions if dim.kind == "binary"]
-    found: dict[str, float] = {}
-    total = 0.0
-    for i, head in enumerate(domain.heads):
-        rows = float(sums.rows[i])
-        if rows == 0:
-            continue
-        found[f"{head.name}/loss"] = float(sums.loss[i] / sums.counted[i].clamp_min(1))
-        found[f"{head.name}/kl"] = float(sums.kl[i]) / rows
-        total += float(objective.weights[i]) * found[f"{head.name}/loss"]
-        if sums.binary[i] > 0:
-            found[f"{head.name}/agreement"] = float(sums.agree[i] / sums.binary[i])
-            own = [k for k, name in enumerate(binary_names) if name in head.dims]
-            bins, confusion = sums.bins[own].cpu(), sums.confusion[own].cpu()
-            gap = (bins[..., 1] - bins[..., 2]).abs().sum() / bins[..., 0].sum().clamp_min(1)
-            found[f"{head.name}/calibration"] = float(gap)
-            wanted = float(confusion[:, 1, :].sum())
-            if wanted > 0:
-                found[f"{head.name}/rate_ratio"] = float(confusion[:, :, 1].sum()) / wanted
-        if sums.continuous[i] > 0:
-            error = float(sums.error[i] / sums.continuous[i])
-            found[f"{head.name}/error"] = error
-            found[f"{head.name}/error_deg"] = math.degrees(error)
-    mse = float(sums.square[0] / sums.square[1].clamp_min(1))
-    return {"loss": total, "mse": mse, **found}
-
-
-def gradient_cosines(
-    losses: Mapping[str, Tensor], parameters: list[torch.nn.Parameter]
-) -> dict[str, float]:
-    """How much heads pull shared weights the same way: ``cosine/A-B`` in [-1, 1] per pair.
-
-    Near 0 heads leave one another alone; below 0 they interfere.
-
-    Args:
-        losses: each head's scalar loss, on one graph.
-        parameters: the shared weights.
-    """
-    gradients = {
-        name: torch.cat(
-            [g.flatten() for g in torch.autograd.grad(value, parameters, retain_graph=True)]
-        )
-        for name, value in losses.items()
-    }
-    names = list(gradients)
-    return {
-        f"cosine/{a}-{b}": float(functional.cosine_similarity(gradients[a], gradients[b], dim=0))
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-    }
-
-
-def _bins(probability: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    count = probability.shape[1]
-    which = (probability * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
-    which = which + CALIBRATION_BINS * torch.arange(count, device=which.device)
-    values = torch.stack([torch.ones_like(probability), probability, target], dim=-1).double()
-    values = values * mask[..., None]
-    sums = values.new_zeros(count * CALIBRATION_BINS, 3)
-    sums.index_add_(0, which.flatten(), values.flatten(0, 1))
-    return sums.view(count, CALIBRATION_BINS, 3)
-
-
-def _confusion(wanted: Tensor, pressed: Tensor, mask: Tensor) -> Tensor:
-    expert = torch.stack([~wanted, wanted], dim=-1).double() * mask[..., None]
-    student = torch.stack([~pressed, pressed], dim=-1).double()
-    return torch.einsum("nde,nds->des", expert, student)
-
-
-def _parts(sums: HeadSums) -> list[Tensor]:
-    return [getattr(sums, name) for name in HeadSums.__dataclass_fields__]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from skilldistill.domain import Domain
 from skilldistill.learning.distill_state import Record
-from skilldistill.learning.losses import HeadSums
+from skilldistill.learning.measures import HeadSums
 
 if TYPE_CHECKING:
     import numpy as np

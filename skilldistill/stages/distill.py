@@ -49,7 +49,7 @@ class DistillResult:
     experts: Mapping[str, str]
     """Who labelled the rounds, by skill; empty without rounds."""
     metrics: Mapping[str, float]
-    """Held-out figures, see :func:`skilldistill.learning.losses.metrics`, and speed."""
+    """Held-out figures, see :func:`skilldistill.learning.measures.metrics`, and speed."""
 
 
 def distill(

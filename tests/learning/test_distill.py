@@ -18,12 +18,11 @@ from skilldistill.learning.distill import (
     DistillOutcome,
     distill,
     learning_rate,
-    match_rates,
     parse_head_weights,
     pick_device,
     product_dtype,
 )
-from skilldistill.learning.losses import LOG_STD_FLOOR, Objective
+from skilldistill.learning.losses import LOG_STD_FLOOR
 from skilldistill.learning.rows import Batches
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
@@ -189,43 +188,6 @@ def test_every_variant_learns(
     outcome = train(reader, tmp_path, replace(CONFIG, epochs=20, **changes))  # type: ignore[arg-type]
     assert outcome.history[-1]["train_loss"] < outcome.history[0]["train_loss"]
     assert outcome.metrics["ring/agreement"] > 0.5
-
-
-def judged(wanted: torch.Tensor, labelled: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Rows along the bell's position in which experts ring it where ``wanted``."""
-    n = len(wanted)
-    seen = torch.stack([torch.zeros(n), torch.zeros(n), torch.linspace(-1, 1, n)], dim=1)
-    targets = torch.stack([wanted.float(), torch.zeros(n)], dim=1)
-    mask = torch.stack([labelled, torch.zeros(n).bool()], dim=1)
-    table = Objective(DOMAIN).label_table(targets, torch.zeros(n, 2), mask)
-    return seen, table, table
-
-
-def presses(network: DistilledPolicyNetwork, seen: torch.Tensor) -> int:
-    return int((network.logits(seen)[:, 0] > 0).sum())
-
-
-@pytest.mark.parametrize("bias", [-5.0, 5.0])
-def test_a_rare_button_is_pressed_as_often_as_the_experts_press_it(bias: float) -> None:
-    torch.manual_seed(0)
-    network = DistilledPolicyNetwork.for_domain(DOMAIN, 16)
-    network.shift(0, bias)  # never pressed, or always
-    rows = judged(torch.arange(400) < 40, torch.arange(400) < 300)
-    match_rates(network, rows)
-    assert presses(network, rows[0][:300]) == 40
-    before = weights(network)
-    match_rates(network, rows)
-    assert weights(network) == before, "doing it twice changes nothing"
-
-
-def test_a_common_button_and_one_without_labels_are_left_alone() -> None:
-    torch.manual_seed(0)
-    network = DistilledPolicyNetwork.for_domain(DOMAIN, 16)
-    network.shift(0, -5.0)
-    before = weights(network)
-    match_rates(network, judged(torch.arange(400) < 200, torch.ones(400).bool()))
-    match_rates(network, judged(torch.arange(400) < 40, torch.zeros(400).bool()))
-    assert weights(network) == before
 
 
 def test_batches_are_no_larger_than_the_data(reader: DatasetReader, tmp_path: Path) -> None:

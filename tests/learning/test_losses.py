@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,29 +14,13 @@ from skilldistill.learning.losses import (
     STD_FLOOR,
     Gradients,
     Objective,
-    gradient_cosines,
-    head_sums,
     loss,
-    metrics,
     row_weights,
 )
 from skilldistill.policy.heads import ActionLayout
 from skilldistill.policy.network import DistilledPolicyNetwork
+from tests.learning.tiny_rows import LAYOUT, SCALE, rows
 from tests.tiny import DOMAIN
-
-LAYOUT = ActionLayout(DOMAIN)
-SCALE = 0.5
-"""Half-width of the tiny domain's continuous dimension."""
-
-
-def rows(count: int = 64, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Targets, deviations and masks: each row labels one head, or now and then both."""
-    made = torch.Generator().manual_seed(seed)
-    targets = torch.rand(count, 2, generator=made) - torch.tensor([0.0, 0.5])
-    std = torch.stack([torch.zeros(count), 0.05 + 0.1 * torch.rand(count, generator=made)], 1)
-    mask = torch.rand(count, 2, generator=made) > 0.4
-    mask[:, 0] |= ~mask[:, 1]
-    return targets, std * mask, mask
 
 
 def double_layout() -> ActionLayout:
@@ -221,71 +202,6 @@ def test_written_out_gradients_of_unlabelled_dimensions_are_exactly_zero(kind: s
     assert float(found[0][mask[:, 0], 0].abs().min()) > 0
 
 
-def test_metrics_say_what_they_name() -> None:
-    # four bells: agreed down, agreed up, a miss, a false alarm; moves off by 0.1
-    probability = torch.tensor([0.9, 0.1, 0.3, 0.8])
-    targets = torch.stack([torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.full((4,), 0.1)], dim=1)
-    logits = torch.stack([torch.logit(probability), torch.zeros(4)], dim=1)
-    objective = Objective(DOMAIN)
-    table = objective.label_table(targets, torch.zeros(4, 2), torch.ones(4, 2).bool())
-    sums = head_sums(logits, torch.tensor([-1.0]), table, table, LAYOUT, objective)
-    found = metrics(sums, objective)
-    assert found["ring/agreement"] == 0.5
-    assert found["ring/rate_ratio"] == 1
-    assert found["ring/kl"] == pytest.approx(
-        float(-torch.tensor([0.9, 0.9, 0.3, 0.2]).log().mean()), rel=1e-5
-    )
-    assert found["ring/calibration"] == pytest.approx((0.1 + 0.1 + 0.7 + 0.8) / 4, rel=1e-5)
-    assert found["steer/error"] == pytest.approx(0.1, rel=1e-5)
-    assert found["steer/error_deg"] == pytest.approx(math.degrees(0.1), rel=1e-5)
-    assert sums.confusion[0].tolist() == [[1, 1], [1, 1]]
-    squares = (torch.tensor([0.1, 0.1, 0.7, 0.8]) ** 2).sum() + 4 * 0.01
-    assert found["mse"] == pytest.approx(float(squares) / 8, rel=1e-5)
-    assert found["loss"] == pytest.approx(found["ring/loss"] + found["steer/loss"])
-
-
-def test_rates_are_the_students_presses_over_the_experts() -> None:
-    pressed = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
-    wanted = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-    targets, logits = (torch.stack([x, torch.zeros(6)], dim=1) for x in (wanted, pressed))
-    objective = Objective(DOMAIN)
-    table = objective.label_table(targets, torch.zeros(6, 2), torch.ones(6, 2).bool())
-    found = metrics(head_sums(logits, torch.zeros(1), table, table, LAYOUT, objective), objective)
-    assert found["ring/rate_ratio"] == pytest.approx(3 / 2)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"temperature": 3.0}, {"kind": "hard"}, {"kind": "hard", "temperature": 2.0}, {"kind": "mse"}],
-)
-def test_whatever_is_minimised_a_perfect_student_has_perfect_figures(changes: Any) -> None:
-    objective = Objective(DOMAIN, **changes)
-    targets, std, mask = rows()
-    targets[:, 0] = targets[:, 0].clamp(0.02, 0.98)
-    std = torch.full_like(std, 0.05 * 0.5)
-    logits = torch.stack([torch.logit(targets[:, 0]), torch.atanh(targets[:, 1] / 0.5)], dim=1)
-    table, plain = (o.label_table(targets, std, mask) for o in (objective, objective.plain))
-    log_std = torch.log(torch.tensor([0.05]))
-    found = metrics(head_sums(logits, log_std, table, plain, LAYOUT, objective), objective)
-    assert objective.labels_plainly == (changes == {"kind": "mse"})
-    assert found["ring/kl"] == pytest.approx(0, abs=1e-6)
-    assert found["steer/kl"] == pytest.approx(0, abs=1e-5)
-    assert found["ring/calibration"] == pytest.approx(0, abs=1e-6)
-    assert found["mse"] == pytest.approx(0, abs=1e-9)
-
-
-def test_without_a_mask_figures_still_rest_on_what_experts_labelled() -> None:
-    objective = Objective(DOMAIN, masked=False)
-    targets, std, mask = rows()
-    mask[:32, 0] = False
-    logits = torch.stack([torch.logit(targets[:, 0].clamp(0.01, 0.99)), targets[:, 1]], dim=1)
-    table, plain = (o.label_table(targets * mask, std, mask) for o in (objective, objective.plain))
-    sums = head_sums(logits, torch.zeros(1), table, plain, LAYOUT, objective)
-    assert sums.counted.tolist() == [64, 64]
-    assert sums.rows.tolist() == mask.sum(dim=0).tolist()
-    assert metrics(sums, objective)["ring/agreement"] == 1
-
-
 def test_a_deviation_at_its_floor_can_rise_again() -> None:
     objective = Objective(DOMAIN)
     targets, std, mask = rows()
@@ -299,56 +215,6 @@ def test_a_deviation_at_its_floor_can_rise_again() -> None:
     loss(logits, spread, table, LAYOUT, objective, objective.weights).backward()
     assert float(found) < -1
     torch.testing.assert_close(found, spread.grad)
-
-
-def test_a_perfectly_calibrated_student_has_no_calibration_error() -> None:
-    probability = torch.rand(1000)
-    targets = torch.stack([probability, torch.zeros(1000)], dim=1)
-    logits = torch.stack([torch.logit(probability), torch.zeros(1000)], dim=1)
-    objective = Objective(DOMAIN)
-    table = objective.label_table(targets, torch.zeros(1000, 2), torch.ones(1000, 2).bool())
-    found = metrics(head_sums(logits, torch.zeros(1), table, table, LAYOUT, objective), objective)
-    assert found["ring/calibration"] < 1e-6
-    assert found["ring/kl"] < 1e-6
-
-
-def test_sums_of_parts_add_up() -> None:
-    objective = Objective(DOMAIN)
-    table, logits, log_std = objective.label_table(*rows()), torch.randn(64, 2), torch.zeros(1)
-    whole = head_sums(logits, log_std, table, table, LAYOUT, objective)
-    first = head_sums(logits[:20], log_std, table[:20], table[:20], LAYOUT, objective)
-    second = head_sums(logits[20:], log_std, table[20:], table[20:], LAYOUT, objective)
-    assert metrics(first + second, objective) == pytest.approx(metrics(whole, objective))
-
-
-def test_the_batch_loss_and_the_reported_loss_agree() -> None:
-    for kind in ("kl", "hard", "mse"):
-        objective = Objective(DOMAIN, kind=kind, head_weights={"steer": 3.0})
-        table, logits, log_std = objective.label_table(*rows()), torch.randn(64, 2), torch.zeros(1)
-        plain = objective.plain.label_table(*rows())
-        sums = head_sums(logits, log_std, table, plain, LAYOUT, objective)
-        expected = float(value(logits, log_std, table, objective))
-        assert metrics(sums, objective)["loss"] == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_head_without_labels_gives_no_figures() -> None:
-    objective = Objective(DOMAIN)
-    targets, std, mask = rows()
-    mask[:, 1] = False
-    table = objective.label_table(targets, std, mask)
-    found = metrics(
-        head_sums(torch.zeros(64, 2), torch.zeros(1), table, table, LAYOUT, objective), objective
-    )
-    assert not [name for name in found if name.startswith("steer")]
-
-
-def test_cosines_tell_friend_from_foe() -> None:
-    w = torch.nn.Parameter(torch.tensor([1.0, 0.0]))
-    losses = {"a": w[0], "b": 2 * w[0], "c": -w[0], "d": w[1]}
-    found = gradient_cosines(losses, [w])
-    assert found["cosine/a-b"] == pytest.approx(1)
-    assert found["cosine/a-c"] == pytest.approx(-1)
-    assert found["cosine/a-d"] == pytest.approx(0)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
