@@ -34,8 +34,9 @@ from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.stages.collect import collect
 from skilldistill.stages.distill import distill
+from skilldistill.stages.expert_references import find_experts
 from skilldistill.stages.merge import merge
-from skilldistill.stages.references import find_experts, load_policy
+from skilldistill.stages.references import load_policy
 from skilldistill.workspace.store import Workspace
 
 VARIANTS: dict[str, dict[str, Any]] = {

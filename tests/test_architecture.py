@@ -28,6 +28,7 @@ FLOORS = (
 BELOW = (
     ("skilldistill.learning.losses", "skilldistill.learning.measures"),
     ("skilldistill.learning.rows", "skilldistill.learning.measures"),
+    ("skilldistill.stages.expert_references", "skilldistill.stages.references"),
 )
 """Pairs on one floor of which the second imports the first, never the other way round."""
 TOP = {"skilldistill", "skilldistill.__main__"}
@@ -53,6 +54,7 @@ WEIGHTLESS = (
     "skilldistill.progress",
     "skilldistill.domain",
     "skilldistill.stages.references",
+    "skilldistill.stages.expert_references",
 )
 
 

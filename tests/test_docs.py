@@ -29,7 +29,7 @@ from skilldistill.evaluation.report import (
     TaskEntry,
 )
 from skilldistill.settings import SECTIONS, Settings, settings_of
-from skilldistill.stages import references
+from skilldistill.stages import expert_references
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -158,7 +158,7 @@ def test_the_readmes_words_for_a_missing_expert_are_the_programs(
     duel = domains.find("duel")
     bare = Domain(**{**vars(duel), "shipped_experts": None})
     with pytest.raises(errors.NotFound) as caught:
-        references.find_experts(None, bare)
+        expert_references.find_experts(None, bare)
     assert f"error: {caught.value.message}\nhint:  {caught.value.hint}\n" in README
 
 

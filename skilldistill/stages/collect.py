@@ -19,7 +19,8 @@ from skilldistill.experts.network import Expert
 from skilldistill.learning import collect as collecting
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
-from skilldistill.stages.references import ResolvedExpert, check_policy_name, find_experts
+from skilldistill.stages.expert_references import ResolvedExpert, find_experts
+from skilldistill.stages.references import check_policy_name
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 

@@ -22,7 +22,8 @@ from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
-from skilldistill.stages.references import ResolvedExpert, check_policy_name, find_experts
+from skilldistill.stages.expert_references import ResolvedExpert, find_experts
+from skilldistill.stages.references import check_policy_name
 from skilldistill.stages.sources import find_dataset
 from skilldistill.stages.unfinished import unfinished
 from skilldistill.workspace.manifest import Artefact, check_name

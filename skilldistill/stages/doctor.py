@@ -168,10 +168,10 @@ def _play() -> str:
 
 
 def _experts(workspace: Workspace | None) -> Check:
-    from skilldistill.stages import references
+    from skilldistill.stages import expert_references
 
     def look() -> str:
-        found = references.find_experts(workspace, domains.find())
+        found = expert_references.find_experts(workspace, domains.find())
         return ", ".join(f"{skill} {expert.ref}" for skill, expert in found.items())
 
     check = _attempt("experts", look, "")

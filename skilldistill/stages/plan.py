@@ -25,8 +25,8 @@ from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
 from skilldistill.stages import references
+from skilldistill.stages.expert_references import ResolvedExpert, find_experts
 from skilldistill.stages.init import place_of
-from skilldistill.stages.references import ResolvedExpert
 from skilldistill.stages.sources import find_checkpoint, find_dataset
 from skilldistill.workspace.manifest import FILENAME, check_name
 from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace, check_root
@@ -151,7 +151,7 @@ def _collect(config: CollectConfig, workspace: Workspace | None) -> _Plan:
     tasks = tasks_of(domain, config)
     skills = domain.skill_names if domain.combined in tasks else tasks
     overrides = {config.skill: config.expert} if config.expert else {}
-    experts = references.find_experts(workspace, domain, overrides, skills=skills)
+    experts = find_experts(workspace, domain, overrides, skills=skills)
     outputs = [
         *_recorded(workspace, domain, experts),
         *(("dataset", dataset_name(domain, task, config)) for task in tasks),
@@ -227,7 +227,7 @@ def _run(config: RunConfig, workspace: Workspace | None) -> _Plan:
 
     domain = domains.find(config.domain)
     steps = step_configs(config, domain)
-    experts = references.find_experts(workspace, domain)
+    experts = find_experts(workspace, domain)
     outputs = [
         *_recorded(workspace, domain, experts),
         *(("dataset", dataset_of(steps.collect, skill)) for skill in domain.skill_names),

@@ -25,16 +25,25 @@ from typing import TYPE_CHECKING, Literal
 from skilldistill import domain as domains
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.stages.expert_references import (
+    EXPERT_FILE,
+    ResolvedExpert,
+    artefact_named,
+    check_skill,
+    find_experts,
+    folder_with,
+    is_zip,
+    shipped_expert,
+)
 from skilldistill.workspace.manifest import check_name
 from skilldistill.workspace.store import Workspace
 
 if TYPE_CHECKING:
-    from skilldistill.experts.network import Expert
     from skilldistill.workspace.manifest import Artefact
 
 RANDOM, COMPOSITE = "random", "composite"
 _RESERVED = (RANDOM, COMPOSITE, "shipped", "latest", "mix", "self", "start")
-CHECKPOINT_FILE, EXPERT_FILE = "policy.json", "expert.json"
+CHECKPOINT_FILE = "policy.json"
 
 
 @dataclass(frozen=True)
@@ -59,18 +68,6 @@ class ResolvedPolicy:
     would not count."""
     parents: tuple[str, ...] = ()
     """Ids of the workspace's artefacts that play."""
-
-
-@dataclass(frozen=True)
-class ResolvedExpert:
-    """An expert, and where it came from."""
-
-    expert: Expert
-    ref: str
-    """``expert:NAME@VERSION``, ``shipped:SKILL``, or a path."""
-    shipped: bool
-    artefact: str | None = None
-    """Id in the workspace; None for shipped experts and paths."""
 
 
 def load_policy(
@@ -112,7 +109,7 @@ def resolve_policy(
             return _baseline(text, workspace, wanted or domains.find(), deterministic)
         if kind == "shipped" and colon:
             owner = wanted or domains.find()
-            expert = _shipped(owner, owner.skill(name).name)
+            expert = shipped_expert(owner, owner.skill(name).name)
             if expert is None:
                 raise NotFound(f"domain {owner.name!r} ships no expert for skill {name!r}")
             return _single(expert, owner, deterministic)
@@ -128,7 +125,7 @@ def resolve_policy(
                 kind="scripted",
                 domain=scripts,
             )
-        shipped = _shipped(scripts, name if kind == "expert" else text)
+        shipped = shipped_expert(scripts, name if kind == "expert" else text)
         if shipped is not None:
             return _single(shipped, scripts, deterministic)
     path = Path(text)
@@ -169,86 +166,6 @@ def check_policy_name(name: str, domain: Domain) -> str:
     return name
 
 
-def find_experts(
-    workspace: Workspace | None,
-    domain: Domain,
-    overrides: Mapping[str, str] | None = None,
-    *,
-    skills: Iterable[str] | None = None,
-) -> dict[str, ResolvedExpert]:
-    """The expert of each skill: the one asked for, the workspace's latest, the shipped one.
-
-    Args:
-        workspace: where to look first; None looks at the shipped experts only.
-        domain: whose skills.
-        overrides: reference or folder by skill, for skills that shall not take the latest.
-        skills: which skills; None takes all.
-
-    Raises:
-        NotFound: a skill has no expert.
-        ConfigurationError: an override's expert has another skill.
-        CorruptFile: the file of an expert that would be used is damaged.
-    """
-    overrides = overrides or {}
-    wanted = [domain.skill(name).name for name in (skills or domain.skill_names)]
-    result: dict[str, ResolvedExpert] = {}
-    for skill in wanted:
-        expert = (
-            find_expert(overrides[skill], workspace, domain, skill)
-            if skill in overrides
-            else _workspace_expert(workspace, domain, skill) or _shipped(domain, skill)
-        )
-        if expert is None:
-            raise NotFound(
-                f"no expert for skill {skill!r}: the workspace has none and domain "
-                f"{domain.name!r} ships none",
-                hint=f"run `skilldistill train --skill {skill}`, or add yours with "
-                f"`skilldistill experts add {skill} policy.zip`",
-            )
-        result[skill] = expert
-    return result
-
-
-def find_expert(
-    ref: str, workspace: Workspace | None, domain: Domain, skill: str
-) -> ResolvedExpert:
-    """The expert that a reference or a folder names, which must have ``skill``.
-
-    Raises:
-        NotFound: nothing has that name.
-        ConfigurationError: an expert of another skill, or a zip that was not added yet.
-        CorruptFile: its file is damaged.
-    """
-    from skilldistill.experts.network import Expert
-
-    name = ref.removeprefix("shipped:")
-    if ref.startswith("shipped:"):
-        found = _shipped(domain, name)
-        if found is None:
-            raise NotFound(f"domain {domain.name!r} ships no expert for skill {name!r}")
-    elif workspace is not None and (artefact := _resolve(workspace, ref, "expert")):
-        found = ResolvedExpert(
-            Expert.load(workspace.path(artefact)), artefact.ref, False, artefact.id
-        )
-    elif (folder := _folder_with(Path(ref), EXPERT_FILE)) is not None:
-        found = ResolvedExpert(Expert.load(folder), str(folder), False)
-    elif (shipped := _shipped(domain, ref.removeprefix("expert:"))) is not None:
-        found = shipped
-    elif _is_zip(Path(ref)):
-        raise ConfigurationError(
-            f"{ref} is a Stable-Baselines3 zip, not an expert of ours",
-            hint=f"`skilldistill experts add {skill} {ref}` makes it one, which is then used",
-        )
-    else:
-        raise NotFound(
-            f"no expert {ref!r}",
-            hint=f"`skilldistill experts ls` shows them, "
-            f"`skilldistill experts add {skill} policy.zip` adds yours",
-        )
-    _check_expert(found.expert, found.ref, domain, skill)
-    return found
-
-
 def _baseline(
     name: str, workspace: Workspace | None, domain: Domain, deterministic: bool
 ) -> ResolvedPolicy:
@@ -285,7 +202,7 @@ def composite(
 def _single(found: ResolvedExpert, domain: Domain, deterministic: bool) -> ResolvedPolicy:
     from skilldistill.experts.composite import CompositePolicy
 
-    _check_expert(found.expert, found.ref, domain, found.expert.skill)
+    check_skill(found.expert, found.ref, domain, found.expert.skill)
     policy = CompositePolicy(
         domain, {found.expert.skill: found.expert}, stochastic=not deterministic
     )
@@ -307,33 +224,17 @@ def _in_workspace(
     workspace = workspace or _nearby_workspace()
     if workspace is None:
         return None
-    if artefact := _resolve(workspace, text, "checkpoint"):
+    if artefact := artefact_named(workspace, text, "checkpoint"):
         return _checkpoint(
             workspace.path(artefact), artefact.ref, artefact.id, domain, deterministic
         )
-    if artefact := _resolve(workspace, text, "expert"):
+    if artefact := artefact_named(workspace, text, "expert"):
         from skilldistill.experts.network import Expert
 
         expert = Expert.load(workspace.path(artefact))
         found = ResolvedExpert(expert, artefact.ref, False, artefact.id)
         return _single(found, domain or domains.find(expert.domain), deterministic)
     return None
-
-
-def _resolve(workspace: Workspace, text: str, kind: str) -> Artefact | None:
-    """The artefact, or None if the workspace has none of that kind and name.
-
-    A version that does not exist of a name that does is an error of its own: falling through
-    to something else would hide a slip of the finger.
-    """
-    prefix, colon, rest = text.partition(":")
-    if colon and prefix != kind:
-        return None
-    name = (rest if colon else text).partition("@")[0]
-    known = workspace.artefacts(kind)
-    if not any(artefact.name == name or artefact.id == text for artefact in known):
-        return None
-    return workspace.resolve(text, kind)
 
 
 def _checkpoint(
@@ -361,11 +262,11 @@ def _checkpoint(
 def _from_path(
     path: Path, workspace: Workspace | None, domain: Domain | None, deterministic: bool
 ) -> ResolvedPolicy:
-    if (folder := _folder_with(path, CHECKPOINT_FILE)) is not None:
+    if (folder := folder_with(path, CHECKPOINT_FILE)) is not None:
         known = _artefact_at(folder, workspace, "checkpoint")
         ref, artefact = (known.ref, known.id) if known else (str(folder), None)
         return _checkpoint(folder, ref, artefact, domain, deterministic)
-    if (folder := _folder_with(path, EXPERT_FILE)) is not None:
+    if (folder := folder_with(path, EXPERT_FILE)) is not None:
         from skilldistill.experts.network import Expert
 
         known = _artefact_at(folder, workspace, "expert")
@@ -373,7 +274,7 @@ def _from_path(
         expert = Expert.load(folder)
         found = ResolvedExpert(expert, ref, False, artefact)
         return _single(found, domain or domains.find(expert.domain), deterministic)
-    if _is_zip(path):
+    if is_zip(path):
         raise ConfigurationError(
             f"{path} is a Stable-Baselines3 zip with no {CHECKPOINT_FILE} beside it",
             hint=f"an expert of one skill: `skilldistill experts add SKILL {path}`; a fine-tuned "
@@ -383,10 +284,6 @@ def _from_path(
         f"{path} holds neither {CHECKPOINT_FILE} nor {EXPERT_FILE}",
         hint="give the folder of a checkpoint or of an expert",
     )
-
-
-def _is_zip(path: Path) -> bool:
-    return path.suffix == ".zip" and path.exists()
 
 
 def _artefact_at(folder: Path, workspace: Workspace | None, kind: str) -> Artefact | None:
@@ -402,62 +299,6 @@ def _artefact_at(folder: Path, workspace: Workspace | None, kind: str) -> Artefa
 def _name(ref: str) -> str:
     """``distilled`` of ``checkpoint:distilled@2``."""
     return ref.partition(":")[2].partition("@")[0]
-
-
-def _folder_with(path: Path, filename: str) -> Path | None:
-    """The folder that ``path`` is, or lies in, if it holds ``filename``."""
-    folder = path if path.is_dir() else path.parent
-    return folder if path.exists() and (folder / filename).is_file() else None
-
-
-def _workspace_expert(
-    workspace: Workspace | None, domain: Domain, skill: str
-) -> ResolvedExpert | None:
-    """The workspace's latest complete expert of a skill.
-
-    The manifest says which one that is, and no other is read: an old one that is damaged is
-    nobody's concern, and one that would be used must not be passed over in silence.
-
-    Raises:
-        CorruptFile: that one is damaged.
-    """
-    if workspace is None:
-        return None
-    from skilldistill.experts.network import Expert
-
-    for artefact in reversed(workspace.artefacts("expert")):
-        if artefact.status != "complete" or not _may_play(artefact, domain, skill):
-            continue
-        expert = Expert.load(workspace.path(artefact))
-        if (expert.domain, expert.skill) == (domain.name, skill):
-            return ResolvedExpert(expert, artefact.ref, False, artefact.id)
-    return None
-
-
-def _may_play(artefact: Artefact, domain: Domain, skill: str) -> bool:
-    """False if the manifest says that an expert is for something else."""
-    recorded = artefact.metrics.get("skill") or artefact.config.get("skill") or skill
-    return recorded == skill and artefact.config.get("domain", domain.name) == domain.name
-
-
-def _shipped(domain: Domain, skill: str) -> ResolvedExpert | None:
-    if domain.shipped_experts is None or skill not in domain.skill_names:
-        return None
-    folder = domain.shipped_experts / skill
-    if not (folder / EXPERT_FILE).is_file():
-        return None
-    from skilldistill.experts.network import Expert
-
-    return ResolvedExpert(Expert.load(folder), f"shipped:{skill}", True)
-
-
-def _check_expert(expert: Expert, ref: str, domain: Domain, skill: str) -> None:
-    if (expert.domain, expert.skill) != (domain.name, skill):
-        raise ConfigurationError(
-            f"{ref} is an expert for {expert.skill!r} in {expert.domain!r}, "
-            f"not for {skill!r} in {domain.name!r}",
-            hint="`skilldistill experts ls` shows which expert has which skill",
-        )
 
 
 def _nearby_workspace() -> Workspace | None:

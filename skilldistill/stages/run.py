@@ -30,7 +30,7 @@ from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport, Score
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
-from skilldistill.stages import references
+from skilldistill.stages.expert_references import find_experts
 from skilldistill.stages.unfinished import NO_MATTER
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -280,7 +280,7 @@ class _Pipeline:
     def _collect(self, skill: str) -> Artefact:
         name = dataset_of(self.configs.collect, skill)
         config = replace(self.configs.collect, skill=skill, name=name if name != skill else "")
-        expert = references.find_experts(self.workspace, self.domain, skills=[skill])[skill]
+        expert = find_experts(self.workspace, self.domain, skills=[skill])[skill]
         # A shipped expert has no id before it is first used; then there is no dataset of it either.
         parents = [expert.artefact] if expert.artefact else None
 
@@ -328,7 +328,7 @@ class _Pipeline:
         config = replace(self.configs.evaluate, policies=refs)
         parents = [student.id for student in students]
         if config.baselines:  # the experts play as `composite`
-            experts = references.find_experts(self.workspace, self.domain)
+            experts = find_experts(self.workspace, self.domain)
             parents += [expert.artefact for expert in experts.values() if expert.artefact]
 
         def work() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
-from skilldistill.stages import references
+from skilldistill.stages import expert_references
 from skilldistill.stages.doctor import Check, DoctorResult, doctor
 from skilldistill.workspace.store import Workspace
 from tests.workspace.making import make
@@ -43,7 +43,7 @@ def test_missing_experts_are_found_with_what_the_error_says(
     def none(workspace: Workspace | None, domain: Domain) -> Any:
         raise NotFound("no expert for skill 'x'", hint="run `train`")
 
-    monkeypatch.setattr(references, "find_experts", none)
+    monkeypatch.setattr(expert_references, "find_experts", none)
     found = by_name(doctor())["experts"]
     assert (found.status, found.detail, found.hint) == (
         "error",

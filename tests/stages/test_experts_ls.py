@@ -11,9 +11,9 @@ from skilldistill import domain as domains
 from skilldistill.config import ExpertsAddConfig, ExpertsLsConfig
 from skilldistill.errors import CorruptFile
 from skilldistill.experts.sb3_zip import read_zip
+from skilldistill.stages.expert_references import find_experts
 from skilldistill.stages.experts_add import experts_add
 from skilldistill.stages.experts_ls import experts_ls
-from skilldistill.stages.references import find_experts
 from skilldistill.workspace.store import Workspace
 from tests.experts.bare_zoo import ZOO
 from tests.experts.zoo import save_zip
