@@ -121,18 +121,18 @@ class Objective:
 
 @dataclass(frozen=True)
 class Labels:
-    """Named views of a label table."""
+    """Named views of a label table, or of several at once: (n, columns) or (steps, n, columns)."""
 
     targets: Tensor
-    """(n, action_dim) probabilities (tempered or hard, as the objective says) and means."""
+    """(…, n, action_dim) probabilities (tempered or hard, as the objective says) and means."""
     mask: Tensor
-    """(n, action_dim) 1 where the dimension counts."""
+    """(…, n, action_dim) 1 where the dimension counts."""
     valid: Tensor
-    """(n, heads) 1 where any dimension of the head counts."""
+    """(…, n, heads) 1 where any dimension of the head counts."""
     std: Tensor
-    """(n, c) the expert's standard deviation of each continuous dimension."""
+    """(…, n, c) the expert's standard deviation of each continuous dimension."""
     entropy: Tensor
-    """(n, b) entropy in nats of each binary target."""
+    """(…, n, b) entropy in nats of each binary target."""
 
     @classmethod
     def of(cls, table: Tensor, layout: ActionLayout) -> Labels:
@@ -140,7 +140,7 @@ class Labels:
         actions, heads = layout.membership.shape
         binary = int(layout.is_binary.sum())
         sizes = [actions, actions, heads, actions - binary, binary]
-        return cls(*torch.split(table, sizes, dim=1))
+        return cls(*torch.split(table, sizes, dim=-1))
 
 
 def entropy(probability: Tensor) -> Tensor:
@@ -148,20 +148,6 @@ def entropy(probability: Tensor) -> Tensor:
     pressed: Tensor = torch.special.xlogy(probability, probability)
     released: Tensor = torch.special.xlog1py(1 - probability, -probability)
     return -(pressed + released)
-
-
-def head_coefficients(valid: Tensor, weights: Tensor, layout: ActionLayout) -> Tensor:
-    """(action_dim,) weight of a dimension's loss in one row.
-
-    The head's weight divided by the number of rows of this batch that are valid for the head: a
-    head is worth the same however few rows label it.
-
-    Args:
-        valid: (n, heads) which rows label the head.
-        weights: (heads,) weight of each head.
-        layout: which dimension belongs to which head.
-    """
-    return layout.membership @ (weights / valid.sum(dim=0).clamp_min(1))
 
 
 def dimension_losses(
@@ -217,7 +203,7 @@ def loss(
     """
     labels = Labels.of(table, layout)
     binary, continuous = dimension_losses(logits, log_std, labels, layout, objective)
-    weight = labels.mask * head_coefficients(labels.valid, weights, layout)
+    weight = row_weights(table[None], layout, weights)[0]
     return (binary * weight[:, layout.binary]).sum() + (
         continuous * weight[:, layout.continuous]
     ).sum()
@@ -226,15 +212,17 @@ def loss(
 def row_weights(tables: Tensor, layout: ActionLayout, weights: Tensor) -> Tensor:
     """(steps, n, action_dim) weight of each row's dimensions in the loss of its own batch.
 
+    The head's weight divided by the number of rows of the batch that are valid for the head: a
+    head is worth the same however few rows label it.
+
     Args:
         tables: (steps, n, columns) label tables of several batches.
         layout: which dimension is which, on the same device.
         weights: (heads,) ``objective.weights`` on the same device.
     """
-    actions, heads = layout.membership.shape
-    mask, valid = tables[..., actions : 2 * actions], tables[..., 2 * actions :][..., :heads]
-    per_head = weights / valid.sum(dim=1).clamp_min(1)
-    return mask * (per_head @ layout.membership.T)[:, None]
+    labels = Labels.of(tables, layout)
+    per_head = weights / labels.valid.sum(dim=1).clamp_min(1)
+    return labels.mask * (per_head @ layout.membership.T)[:, None]
 
 
 class Gradients:
