@@ -192,7 +192,7 @@ class DuelArenas:
             if self.task == "clicking":
                 share = e["dealt"] / self._possible_hits(chosen)
                 return {"hit_share": share, "precision": precision}
-        over = ~e["active"] & (ticks > 0)
+        over = ~e["active"]
         lost, won = (self.state.health <= 0).T
         return {
             "win": (over & won & ~lost).astype(np.float64),

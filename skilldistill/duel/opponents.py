@@ -152,8 +152,7 @@ def brawler(me: Fighter, foe: Fighter, tick: int) -> None:
 def eager(me: Fighter, foe: Fighter, tick: int) -> None:
     """Practice for clicking: sprints in and hits at the first chance, so a late click loses."""
     chaser(me, foe, tick)
-    me.dyaw = bounded(yaw_error(me, foe), MAX_TURN)
-    me.dpitch = bounded(pitch_error(me, foe), MAX_TURN)
+    look_straight(me, foe)
     me.click = True
 
 

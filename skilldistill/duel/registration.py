@@ -14,15 +14,15 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-TASKS = ("movement", "aiming", "clicking", "combined")
-
 
 def register_envs() -> None:
     """Register ``skilldistill/Movement-v0``, ``Aiming-v0``, ``Clicking-v0``, ``Combined-v0``."""
     from gymnasium.envs.registration import register, registry
 
-    for task in TASKS:
-        env_id = f"skilldistill/{task.capitalize()}-v0"
+    from skilldistill.duel.declare import DOMAIN
+
+    for task in DOMAIN.tasks:
+        env_id = f"skilldistill/{task.name.capitalize()}-v0"
         if env_id not in registry:
             register(
                 env_id,
@@ -32,7 +32,7 @@ def register_envs() -> None:
                 # wrappers would only repeat it at a third of the speed.
                 order_enforce=False,
                 disable_env_checker=True,
-                kwargs={"task": task},
+                kwargs={"task": task.name},
             )
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 HEIGHT = 7
 """Dots from the top of a letter to its bottom."""
-ADVANCE = 6
-"""Dots from one letter to the next."""
 
 # Five columns per letter, left to right, two hexadecimal digits each; the lowest bit is on top.
 _COLUMNS = {
