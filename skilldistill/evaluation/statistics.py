@@ -82,6 +82,16 @@ class PairedDifference:
         return self.difference.low > 0 or self.difference.high < 0
 
 
+def mean(values: ArrayLike) -> float:
+    """Mean of the scores that are not NaN; NaN if all are."""
+    scores = _flat(values)
+    kept = scores[~np.isnan(scores)]
+    if not len(kept):
+        return math.nan
+    # the mean of equal numbers may differ from them in the last bit
+    return float(kept[0] if np.ptp(kept) == 0 else kept.mean())
+
+
 def mean_interval(
     values: ArrayLike,
     *,
@@ -107,19 +117,18 @@ def mean_interval(
     if is_binary(kept) if binary is None else binary:
         low, high = wilson(int(kept.sum()), n, level=level)
         return Estimate(float(kept.mean()), low, high, n, missing, "wilson")
-    mean = float(kept.mean())
+    found = mean(kept)
     if n == 1:
-        return Estimate(mean, math.nan, math.nan, n, missing, "undefined")
+        return Estimate(found, math.nan, math.nan, n, missing, "undefined")
     if np.ptp(kept) == 0:
-        mean = float(kept[0])  # the mean of equal numbers may differ from them in the last bit
-        return Estimate(mean, mean, mean, n, missing, "constant")
+        return Estimate(found, found, found, n, missing, "constant")
     if n < _SMALL:
         half = t_quantile((1 + level) / 2, n - 1) * float(kept.std(ddof=1)) / math.sqrt(n)
-        return Estimate(mean, mean - half, mean + half, n, missing, "t")
+        return Estimate(found, found - half, found + half, n, missing, "t")
     replicates = np.concatenate([w @ kept for w in _weights(n, resamples, seed)]) / n
     left_out = (kept.sum() - kept) / (n - 1)
-    low, high = _bca(replicates, mean, left_out, level)
-    return Estimate(mean, low, high, n, missing, "bca")
+    low, high = _bca(replicates, found, left_out, level)
+    return Estimate(found, low, high, n, missing, "bca")
 
 
 def wilson(successes: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:

@@ -149,8 +149,7 @@ class DistillationModel:
                 first_episode=FIRST_EPISODE,
             )
             result[name] = {
-                metric: statistics.mean_interval(values, seed=seed, resamples=1).mean
-                for metric, values in rollout.metrics.items()
+                metric: statistics.mean(values) for metric, values in rollout.metrics.items()
             }
         if not result:
             raise ConfigurationError(

@@ -16,6 +16,7 @@ from skilldistill.evaluation.statistics import (
     iqm,
     is_binary,
     mcnemar,
+    mean,
     mean_interval,
     paired_difference,
     probability_of_improvement,
@@ -292,6 +293,12 @@ def test_pairs_need_both_measurements() -> None:
     assert found.difference.n == 1
     assert found.difference.missing == 2
     assert found.better == 1
+
+
+@pytest.mark.parametrize("scores", [[0.1] * 7, [1, 0, 1], [0.3], [math.nan, 0.1, 2.0], [math.nan]])
+def test_a_mean_alone_is_that_of_its_interval(scores: list[float]) -> None:
+    found = mean_interval(scores, seed=0).mean
+    assert mean(scores) == found or (math.isnan(mean(scores)) and math.isnan(found))
 
 
 def test_pairing_removes_what_episodes_have_in_common() -> None:
