@@ -24,6 +24,7 @@ from skilldistill.errors import CorruptFile
 from skilldistill.evaluation import statistics
 from skilldistill.evaluation.rollout import Rollout
 from skilldistill.evaluation.statistics import Estimate
+from skilldistill.workspace.manifest import plain
 
 RANDOM, COMPOSITE = "random", "composite"
 """Labels of the policies between which retention measures: chance, and the experts."""
@@ -157,7 +158,7 @@ class EvaluationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-able values under ``schema``; NaN becomes None."""
-        return {"schema": self.schema, **_plain(dataclasses.asdict(self))}
+        return {"schema": self.schema, **plain(dataclasses.asdict(self))}
 
     def to_json(self) -> str:
         """The report as a JSON document."""
@@ -356,13 +357,3 @@ def _record(kind: type[Any], entry: Mapping[str, Any]) -> Any:
             value = tuple(value)
         values[name] = value
     return kind(**values)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from skilldistill import domain as domains
 from skilldistill.domain import Domain
 from skilldistill.errors import CorruptFile, DiskProblem, NotFound
 from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.workspace.manifest import plain
 
 FORMAT = "skilldistill.policy"
 FORMAT_VERSION = 1
@@ -94,7 +94,7 @@ def save(
         "config": dict(config or {}),
         "metrics": dict(metrics or {}),
     }
-    text = json.dumps(_plain(card), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(plain(card), indent=2, allow_nan=False) + "\n"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / WEIGHTS).write_bytes(data)
@@ -227,17 +227,6 @@ def _read(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise DiskProblem(f"cannot read {path}: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """The value with numbers JSON cannot hold written as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 __all__ = ["CARD", "WEIGHTS", "Checkpoint", "load", "save", "weights"]
