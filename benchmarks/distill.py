@@ -43,7 +43,8 @@ from skilldistill.data.writer import DatasetWriter
 from skilldistill.domain import Domain
 from skilldistill.evaluation.rollout import RandomPolicy
 from skilldistill.evaluation.statistics import paired_difference, retention
-from skilldistill.learning.distill import distill, product_dtype
+from skilldistill.learning.device import product_dtype
+from skilldistill.learning.distill import distill
 from skilldistill.policy.player import NetworkPolicy
 
 EPISODE = 200

@@ -47,7 +47,7 @@ from skilldistill.learning.measures import (
     metrics,
     played_rates,
 )
-from skilldistill.learning.rows import STUDENT, Batches, Group, Judged, Source, join, open_source
+from skilldistill.learning.rows import Batches, Group, Judged, Source, join, open_source
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 
@@ -397,9 +397,9 @@ def _groups(sources: list[Source], config: DistillConfig) -> list[Group]:
     own = sources[0].groups
     students = [rows for source in sources[1:] for _, rows in source.groups]
     for_student = config.student_share if students else 0.0
-    groups = [Group(name, rows, (1 - for_student) / len(own)) for name, rows in own]
+    groups = [Group(rows, (1 - for_student) / len(own)) for _, rows in own]
     visited = sum(rows.count for rows in students)
-    groups += [Group(STUDENT, rows, for_student * rows.count / visited) for rows in students]
+    groups += [Group(rows, for_student * rows.count / visited) for rows in students]
     return [group for group in groups if group.share > 0]
 
 
@@ -429,7 +429,5 @@ __all__ = [
     "distill",
     "learning_rate",
     "parse_head_weights",
-    "pick_device",
-    "product_dtype",
     "write_metrics",
 ]

@@ -84,7 +84,7 @@ def save(state: State, directory: Path) -> None:
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    counters = {name: _text(getattr(state, name)) for name in _COUNTERS}
+    counters = {name: repr(getattr(state, name)) for name in _COUNTERS}
     header = {"counters": json.dumps(counters), "history": json.dumps(state.history)}
     replace_file(directory / STATE_FILE, serialise_tensors(tensors, metadata=header))
     write_metrics(state.history, directory / METRICS_FILE)
@@ -142,10 +142,6 @@ _COUNTERS = ("phase", "epoch", "step", "loss_sum", "best_loss", "waiting", "rows
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _text(value: float) -> str:
-    return repr(value)
 
 
 def _number(value: float) -> float | None:

@@ -26,8 +26,6 @@ MEMORY_BYTES = 2**29
 """Datasets that need more than this as tensors are streamed."""
 POOL_ROWS = 1 << 18
 """Rows of a streamed group held and shuffled at once."""
-STUDENT = "student"
-"""Name of the group of rows that the student visited."""
 
 Table = tuple[Tensor, Tensor]
 """(n, obs_dim) observations and (n, columns) label table."""
@@ -49,7 +47,6 @@ class Rows(Protocol):
 class Group:
     """Rows with a place of their own in every batch."""
 
-    name: str
     rows: Rows
     share: float
     """Of each batch; the shares of all groups add up to 1."""

@@ -110,7 +110,6 @@ class ActionLayout:
         self.continuous = _columns(
             [i for i, d in enumerate(domain.actions) if d.kind == "continuous"]
         )
-        self.heads = {head.name: _columns(list(domain.columns(head.name))) for head in domain.heads}
         self.low = torch.tensor([d.low for d in domain.actions], dtype=torch.float32)
         self.high = torch.tensor([d.high for d in domain.actions], dtype=torch.float32)
         self.centre = (self.high + self.low) / 2

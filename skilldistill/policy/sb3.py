@@ -190,14 +190,9 @@ class DistilledPolicy(ActorCriticPolicy):
         assert isinstance(obs, Tensor)
         return self.values(obs)
 
-    def values(self, obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(n, 1) values of observations (n, obs_dim), which the critic sees as the actor does.
-
-        Args:
-            obs: unified observations.
-            dtype: what hidden layers are multiplied in.
-        """
-        return mlp(self.network.normalised(obs), self._critic_layers, dtype)
+    def values(self, obs: Tensor) -> Tensor:
+        """(n, 1) values of observations (n, obs_dim), which the critic sees as the actor does."""
+        return mlp(self.network.normalised(obs), self._critic_layers)
 
     def critic_backprop(self, dtype: torch.dtype = torch.float32) -> Backprop:
         """The critic's, as :meth:`DistilledPolicyNetwork.backprop` is the actor's."""

@@ -30,6 +30,7 @@ from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport, Score
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import STEPS
 from skilldistill.stages.expert_references import find_experts
 from skilldistill.stages.unfinished import NO_MATTER
 from skilldistill.workspace.manifest import Artefact
@@ -76,7 +77,6 @@ _OWN: Mapping[str, frozenset[str]] = {
     "evaluate": frozenset({"policies"}),
 }
 """By step, what a run decides itself, whatever the settings of the step say."""
-_STEPS = tuple(_OWN)
 _GOES_ON = "the same command goes on from here"
 """What to do after an interruption."""
 
@@ -268,7 +268,7 @@ class _Pipeline:
         report = self._evaluate(students)
         folder = self.workspace.path(report)
         file = folder / "report.json"
-        self._tell("done", len(_STEPS))
+        self._tell("done", len(STEPS))
         return RunResult(
             workspace=str(self.workspace.root),
             preset=self.config.preset,
@@ -366,7 +366,7 @@ class _Pipeline:
                 signum=signum,
                 hint=_GOES_ON,
             )
-        self._tell(step, _STEPS.index(step))
+        self._tell(step, STEPS.index(step))
         began = time.perf_counter()
         ignored = NO_MATTER | {*free}
         found = (
@@ -403,7 +403,7 @@ class _Pipeline:
         return {"progress": self.progress, "stop": self.stop, "command": self.command}
 
     def _tell(self, step: str, done: int) -> None:
-        self.progress(Progress("run", done, len(_STEPS), "step", {"step": step}))
+        self.progress(Progress("run", done, len(STEPS), "step", {"step": step}))
 
 
 def dataset_of(config: CollectConfig, skill: str) -> str:

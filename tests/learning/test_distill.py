@@ -19,8 +19,6 @@ from skilldistill.learning.distill import (
     distill,
     learning_rate,
     parse_head_weights,
-    pick_device,
-    product_dtype,
 )
 from skilldistill.learning.losses import LOG_STD_FLOOR
 from skilldistill.learning.rows import Batches
@@ -252,20 +250,6 @@ def test_head_weights_are_read_from_text() -> None:
     for wrong in ("aiming", "aiming=much", "=,"):
         with pytest.raises(ConfigurationError, match="HEAD=WEIGHT"):
             parse_head_weights(wrong)
-
-
-def test_a_device_that_is_not_there_is_named() -> None:
-    assert pick_device("cpu").type == "cpu"
-    with pytest.raises(ConfigurationError, match="'warp'"):
-        pick_device("warp")
-
-
-def test_bfloat16_is_used_only_where_it_is_wanted_and_native() -> None:
-    cpu = torch.device("cpu")
-    assert product_dtype(False, cpu) == torch.float32
-    assert product_dtype(True, torch.device("meta")) == torch.float32
-    native = torch.cpu._is_avx512_bf16_supported()
-    assert (product_dtype(True, cpu) == torch.bfloat16) == native
 
 
 def test_a_round_has_best_weights_of_its_own_however_good_those_before_were(

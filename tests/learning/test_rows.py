@@ -47,8 +47,8 @@ def test_rows_are_a_function_of_their_place() -> None:
 
 def test_every_group_has_its_share_of_every_batch() -> None:
     groups = [
-        Group("few", MemoryRows(numbered(5), None, (0,)), 0.5),
-        Group("many", MemoryRows(numbered(1000, first=100), None, (1,)), 0.5),
+        Group(MemoryRows(numbered(5), None, (0,)), 0.5),
+        Group(MemoryRows(numbered(1000, first=100), None, (1,)), 0.5),
     ]
     batches = Batches(groups, 64)
     observations, labels = batches.read(3, 4)
@@ -58,7 +58,7 @@ def test_every_group_has_its_share_of_every_batch() -> None:
 
 
 def test_batches_smaller_than_the_groups_still_hold_all_of_them() -> None:
-    groups = [Group(str(i), MemoryRows(numbered(4, 10 * i), None, (i,)), 1 / 3) for i in range(3)]
+    groups = [Group(MemoryRows(numbered(4, 10 * i), None, (i,)), 1 / 3) for i in range(3)]
     assert Batches(groups, 1).counts == [1, 1, 1]
     assert Batches(groups, 256).counts == [86, 85, 85]
     assert Batches(groups, 256).size == 256
