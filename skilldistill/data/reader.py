@@ -85,11 +85,6 @@ class DatasetReader:
         """Names of the row columns the file has, in order."""
         return tuple(column.name for column in ROW_COLUMNS if column.name in self._datasets)
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes one row takes in memory with all its columns."""
-        return sum(_row_bytes(self._datasets[name]) for name in self.fields)
-
     @cached_property
     def episode_skill(self) -> NDArray[np.uint8]:
         """(E,) index into ``info.skills`` of every episode."""
@@ -382,7 +377,3 @@ class DatasetReader:
 
 def _empty(dataset: Any, count: int) -> NDArray[Any]:
     return np.empty((count, *dataset.shape[1:]), dtype=dataset.dtype)
-
-
-def _row_bytes(dataset: Any) -> int:
-    return int(np.prod(dataset.shape[1:], dtype=np.int64)) * int(dataset.dtype.itemsize)

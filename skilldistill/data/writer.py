@@ -48,7 +48,6 @@ class DatasetWriter:
         path: the file to write; must not hold anything yet.
         info: what the dataset says of itself.
         native_dim: width of ``native_observations``, or None for none.
-        compression: an HDF5 compression such as ``"gzip"``; None, the default, is fastest.
         chunk_rows: rows per chunk.
 
     Raises:
@@ -62,7 +61,6 @@ class DatasetWriter:
         info: DatasetInfo,
         native_dim: int | None = None,
         *,
-        compression: str | None = None,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
         self.path, self.info, self.native_dim = Path(path), info, native_dim
@@ -73,7 +71,6 @@ class DatasetWriter:
         self._returns: list[float] = []
         self._seeds: list[int] = []
         self._written = self._pending = 0
-        self._storage = {"fletcher32": True, "track_times": False, "compression": compression}
         self._chunk_rows = chunk_rows
         widths = info.widths(native_dim)
         self._columns = [c for c in ROW_COLUMNS if not c.width or c.width in widths]
@@ -218,7 +215,8 @@ class DatasetWriter:
             maxshape=(None, *tail),
             chunks=(self._chunk_rows, *tail),
             dtype=dtype,
-            **self._storage,
+            fletcher32=True,
+            track_times=False,
         )
 
     def _write_attributes(self) -> None:

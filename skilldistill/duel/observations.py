@@ -89,14 +89,6 @@ def _check_fighter(fighter: int) -> None:
         )
 
 
-def look(state: DuelState, fighter: int) -> NDArray[np.float64]:
-    """(n, 3) unit vector, world axes, in which ``fighter`` looks."""
-    yaw, pitch = state.yaw[:, fighter], state.pitch[:, fighter]
-    return np.stack(
-        [np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)], axis=1
-    )
-
-
 @kernel
 def face_all(fighters: Fighters) -> None:
     """Bring every fighter's sines and cosines up to date."""

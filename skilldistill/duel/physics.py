@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skilldistill.duel import rules
 from skilldistill.duel.compile import kernel
 from skilldistill.duel.rules import (
     AIR_ACCELERATION,
@@ -66,20 +65,6 @@ def step(state: DuelState, inputs: Inputs, cancelled: NDArray[np.bool_] | None =
         state.fighters[name] = held
     stopped = np.zeros((n, 2), dtype=np.bool_) if cancelled is None else cancelled
     _walk_all(state.fighters, np.ascontiguousarray(stopped, dtype=np.bool_))
-
-
-def turn(state: DuelState, dyaw: NDArray[np.float64], dpitch: NDArray[np.float64]) -> None:
-    """Turn both fighters by (n, 2) radians, at most 36° per axis, in place."""
-    limit = rules.MAX_TURN
-    state.yaw[...] = wrapped(state.yaw + np.clip(dyaw, -limit, limit))
-    pitch = state.pitch + np.clip(dpitch, -limit, limit)
-    state.pitch[...] = np.clip(pitch, -rules.MAX_PITCH, rules.MAX_PITCH)
-
-
-def wrapped(angle: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Angles brought into [−π, π], radians."""
-    result: NDArray[np.float64] = angle - 2 * math.pi * np.round(angle / (2 * math.pi))
-    return result
 
 
 @kernel

@@ -235,19 +235,6 @@ def mcnemar(better: int, worse: int) -> float:
     return min(1.0, 2 * float(tail / 2**trials))
 
 
-def probability_of_improvement(
-    a: ArrayLike, b: ArrayLike, *, seed: int, level: float = LEVEL, resamples: int = RESAMPLES
-) -> Estimate:
-    """Chance that a scores more than b on an episode both play; a tie counts half.
-
-    Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice",
-    NeurIPS 2021, section 4.3, on paired episodes.
-    """
-    gap = _flat(a) - _flat(b)
-    wins = np.where(np.isnan(gap), np.nan, (np.sign(gap) + 1) / 2)
-    return mean_interval(wins, seed=seed, level=level, resamples=resamples)
-
-
 def retention(
     student: ArrayLike,
     expert: ArrayLike,

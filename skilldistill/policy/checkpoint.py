@@ -50,11 +50,6 @@ class Checkpoint:
     sha256: str = ""
     """Of ``policy.safetensors``."""
 
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the shared encoder."""
-        return self.network.hidden_dim
-
 
 def weights(network: DistilledPolicyNetwork) -> bytes:
     """Parameters and input scaling as a safetensors file; equal values give equal bytes."""

@@ -103,13 +103,6 @@ def test_bytes_depend_on_the_episodes_alone(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a.h5") == sha256(tmp_path / "b.h5")
 
 
-def test_compression_is_possible(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path / "a.h5", make_info(), 1, compression="gzip") as writer:
-        writer.append(make_episode())
-    with DatasetReader(tmp_path / "a.h5") as reader:
-        assert reader.num_rows == 5
-
-
 def write_one(path: Path, episode: Episode, native: int | None) -> None:
     with DatasetWriter(path, make_info(), native) as writer:
         writer.append(episode)

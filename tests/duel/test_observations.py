@@ -145,11 +145,3 @@ def test_wrong_skills_and_looks_are_refused() -> None:
         observations.native("jumping", state, np.zeros((3, 3)))
     with pytest.raises(ConfigurationError, match=r"shape \(3,\), expected \(3, 3\)"):
         observations.native("movement", state, np.zeros(3))
-
-
-def test_look_is_the_forward_vector() -> None:
-    state, _ = random_state(9)
-    for fighter in (0, 1):
-        np.testing.assert_allclose(
-            observations.look(state, fighter), formulas.look(state, fighter), atol=1e-15
-        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from skilldistill.duel import combat, physics
+from skilldistill.duel import combat, rules
 from skilldistill.duel.arenas import DuelArenas, ScriptPolicy
 from skilldistill.duel.declare import DOMAIN
 from skilldistill.duel.state import DuelState
@@ -467,7 +467,7 @@ def test_episodes_begin_on_the_ground_within_eight_blocks(task: str) -> None:
 def test_only_aiming_begins_with_the_opponent_out_of_view(task: str, widest: float) -> None:
     state = DuelArenas(task, 500, seed=9).state
     ahead = state.position[:, 1] - state.position[:, 0]
-    off = np.abs(physics.wrapped(state.yaw[:, 0] - np.arctan2(ahead[:, 0], ahead[:, 2])))
+    off = np.abs(np.angle(np.exp(1j * (state.yaw[:, 0] - np.arctan2(ahead[:, 0], ahead[:, 2])))))
     assert 0.98 * widest < off.max() <= widest
 
 
@@ -478,3 +478,16 @@ def test_practice_goes_on_after_a_fall(task: str) -> None:
     moved = arenas.step(np.zeros((2, 9), dtype=np.float32))
     assert not moved.terminated.any()
     assert (arenas.state.health > 0).all()
+
+
+def test_turning_is_limited_to_36_degrees_and_pitch_to_upright() -> None:
+    down = Puppet(action(dyaw=-LIMIT, dpitch=-LIMIT)[None])
+    arenas = DuelArenas("combined", 1, seed=0, opponent=down)
+    arenas.state.yaw[0], arenas.state.pitch[0] = 0.0, 0.0
+    arenas.step(action(dyaw=LIMIT, dpitch=0.1)[None])
+    assert np.abs(arenas.state.yaw).max() <= rules.MAX_TURN
+    assert arenas.state.yaw[0] == pytest.approx([rules.MAX_TURN, -rules.MAX_TURN])
+    assert arenas.state.pitch[0] == pytest.approx([0.1, -rules.MAX_TURN])
+    for _ in range(4):
+        arenas.step(action(dpitch=LIMIT)[None])
+    assert arenas.state.pitch[0].tolist() == [PI / 2, -PI / 2]

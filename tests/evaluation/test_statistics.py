@@ -19,7 +19,6 @@ from skilldistill.evaluation.statistics import (
     mean,
     mean_interval,
     paired_difference,
-    probability_of_improvement,
     retention,
     t_quantile,
     tango,
@@ -314,12 +313,6 @@ def test_pairing_removes_what_episodes_have_in_common() -> None:
 def test_unequal_lengths_cannot_be_paired() -> None:
     with pytest.raises(ConfigurationError, match="3 scores cannot be paired with 2"):
         paired_difference([1, 2, 3], [1, 2], seed=0)
-
-
-def test_probability_of_improvement_counts_ties_half() -> None:
-    found = probability_of_improvement([1, 1, 0, 2.0], [0, 1, 1, 0], seed=0)
-    assert found.mean == 0.625
-    assert probability_of_improvement([1] * 9, [0] * 9, seed=0).method == "wilson"
 
 
 # ------------------------------------------------------------------ retention

@@ -41,7 +41,7 @@ def test_a_network_comes_back_as_it_was(saved: Path) -> None:
     network = DistilledPolicyNetwork.for_domain(DOMAIN, 16)
     found = checkpoint.load(saved)
     assert found.domain is DOMAIN
-    assert found.hidden_dim == 16
+    assert found.network.hidden_dim == 16
     assert found.config == {"lr": 0.1}
     assert found.metrics == {"loss": None}  # JSON has no NaN
     obs = torch.randn(9, 3)
