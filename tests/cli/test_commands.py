@@ -384,6 +384,12 @@ def test_run_asks_before_the_fine_tuning_where_somebody_is_there(
     assert answers == [agreed, None, None]
 
 
+def test_a_workspace_that_is_named_must_be_there_and_be_one(here: Path, invoke: Invoke) -> None:
+    assert invoke("doctor", "-w", "nowhere").code == 4
+    assert invoke("init", "one", "-w", "other").code == 2
+    assert list(here.iterdir()) == []
+
+
 def test_doctor_checks_the_machine(workspace: Workspace, invoke: Invoke) -> None:
     document = json.loads(invoke("doctor", "--json").out)
     checks = {check["name"]: check for check in document["checks"]}

@@ -66,7 +66,8 @@ def doctor(session: Session) -> None:
     """Check the installation, the experts and the workspace."""
     from skilldistill import stages
 
-    result = stages.doctor(session.existing_workspace())
+    named = session.workspace_flag is not None  # then it is an error if nothing is there
+    result = stages.doctor(session.workspace() if named else session.existing_workspace())
     session.show(result)
     failure = result.failure()
     if failure is not None:

@@ -18,6 +18,7 @@ from skilldistill.config import (
     ShowConfig,
     VerifyConfig,
 )
+from skilldistill.errors import ConfigurationError
 
 
 def _not_empty(text: str | None) -> str | None:
@@ -61,6 +62,11 @@ OptionalReferences = Annotated[
 @flags_from(InitConfig, writes=True, arguments={"path": Path})
 def init(session: Session, config: InitConfig) -> None:
     """Make a workspace, or repair the manifest of one."""
+    if config.path and session.workspace_flag is not None:
+        raise ConfigurationError(
+            f"two places for a workspace: {config.path} and {session.workspace_flag}",
+            hint="give either the path or --workspace",
+        )
     place = config.path or session.workspace_path
     if session.dry_run:
         from skilldistill.stages.plan import plan_init
