@@ -256,11 +256,12 @@ def _near_composite(report: EvaluationReport, student: str, task: str) -> bool:
 def _fight_notes(report: EvaluationReport, task: str, student: str, *, reached: bool) -> list[str]:
     """Notes on one student; what to do is no news where another one got there by doing it."""
     found = []
-    own, goal = report.score(student, task), report.score(COMPOSITE, task)
-    if not reached and own is not None and goal is not None and math.isfinite(own.mean):
+    scores = (report.score(student, task), report.score(COMPOSITE, task))
+    own, goal = (math.nan if score is None else score.mean for score in scores)
+    if not reached and math.isfinite(own) and math.isfinite(goal):
         found.append(
-            f"{student} reaches {own.mean:.3f} in {task} where {COMPOSITE} reaches "
-            f"{goal.mean:.3f}: distill with `--rounds 5`, or fine-tune"
+            f"{student} reaches {own:.3f} in {task} where {COMPOSITE} reaches {goal:.3f}: "
+            "distill with `--rounds 5`, or fine-tune"
         )
     gain = report.difference(student, task)
     if gain is not None and not gain.low > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,9 @@ def test_what_another_student_has_reached_is_no_news() -> None:
     assert note.startswith("student reaches 0.200 in fight where composite reaches 1.000")
     assert results.notes(report(**GOOD, student=first, second=second, successor=second)) == []
     assert len(results.notes(report(**GOOD, student=first, successor=first))) == 2
+    for known, unknown in (("composite", "student"), ("student", "composite")):
+        means = {**GOOD, known: first, unknown: {"walk": 0.9, "fight": math.nan}}
+        assert results.notes(report(**means)) == []
 
 
 def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:
