@@ -245,7 +245,6 @@ class _Run:
         self.keeper.recover_if_broken()
         self.clock.learning += time.perf_counter() - began
         self.clock.steps += self.steps - before
-        self.pace.calm()
         self._note(
             "rollout",
             phase="actor" if model.train_actor else "critic",
@@ -254,6 +253,7 @@ class _Run:
             critic_updates=alone,
             **model.last,
         )
+        self.pace.calm()
         if self.pace.warming_up:
             return  # the actor is the distilled policy, to the bit
         regular = self.rollouts % (self.config.guard_every or FinetuneConfig().guard_every) == 0

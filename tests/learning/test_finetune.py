@@ -24,6 +24,7 @@ from skilldistill.learning.sparring import SELF, START
 from skilldistill.learning.training_state import STATE_FILE, save_state
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.player import NetworkPolicy
+from tests import tiny
 from tests.learning import half_trained
 
 ROWS = 512
@@ -322,6 +323,26 @@ def test_a_fall_tightens_the_tie_then_brings_back_the_last_good_weights(tmp_path
     assert (outcome.summary["kl_raises"], outcome.summary["rollbacks"]) == (2, 1)
 
 
+def test_a_tightened_tie_loosens_by_a_tenth_with_every_rollout(tmp_path: Path) -> None:
+    # baseline; fallen after rollout 1 (early), and no more after that
+    plan = Plan({}, {"both": 0.5}, {})
+    config = settings(timesteps=4 * ROWS, guard_every=1, kl_coef=1.0, kl_floor=1.0)
+    outcome = run(tmp_path, config, evaluate=plan)
+    ties = [r["kl_coefs"][0] for r in outcome.records if r["kind"] == "rollout"]
+    assert ties == pytest.approx([1.0, 4.0, 3.6, 3.24])
+
+
+def test_training_never_plays_the_episodes_of_its_own_seed() -> None:
+    def seen(seed: int) -> np.ndarray:
+        made = _Run(half_trained.network(), settings(seed=seed), (None,), None, None, lambda: 0)
+        return np.asarray(made.model._last_obs)
+
+    arenas = tiny.TinyArenas("both", ROWS, seed=5)
+    arenas.start(np.arange(ROWS))  # what a policy is scored on with this seed
+    assert not np.isin(seen(5)[:, 0], arenas.unified()[:, 0]).any()
+    assert not np.isin(seen(5)[:, 0], seen(6)[:, 0]).any()
+
+
 def test_weights_after_a_rollback_are_the_good_ones(tmp_path: Path) -> None:
     low = {"both": 0.1}
     plan = Plan({}, {}, {}, low)
@@ -429,6 +450,7 @@ def test_a_fall_that_only_the_last_scores_show_brings_back_the_good_weights(
     assert any(not torch.equal(plan.asked[4][n], v) for n, v in plan.asked[3].items())
     for name, value in outcome.network.state_dict().items():
         assert torch.equal(value, plan.asked[3][name])
+    assert outcome.summary["after"]["both"] == pytest.approx(0.8), "of the weights that came back"
 
 
 def test_skills_have_a_depth_of_their_own(tmp_path: Path) -> None:

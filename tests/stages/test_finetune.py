@@ -17,7 +17,7 @@ from stable_baselines3 import PPO
 from skilldistill import domain as domains
 from skilldistill.config import FinetuneConfig
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
-from skilldistill.learning.selfplay import START_RATING
+from skilldistill.learning.selfplay import START_RATING, FrozenSelf
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
@@ -232,6 +232,23 @@ def test_equals_stay_equal_in_a_fight_that_the_first_seat_always_wins(
     domains.register(replace(tiny.DOMAIN, make_arenas=FirstWins))
     result = finetune(workspace, settings(opponent="self", timesteps=512))
     assert result.metrics["elo"] == START_RATING
+
+
+def test_a_match_for_the_ratings_can_be_stopped(workspace: Workspace) -> None:
+    matches = 0
+
+    class Counted(tiny.TinyArenas):
+        def __init__(self, task: str, num_arenas: int, *, seed: int, opponent: Any = None) -> None:
+            nonlocal matches
+            matches += isinstance(opponent, FrozenSelf)
+            super().__init__(task, num_arenas, seed=seed)
+
+    domains.register(replace(tiny.DOMAIN, make_arenas=Counted))
+    with pytest.raises(Interrupted):
+        finetune(workspace, settings(opponent="self"), stop=lambda: 2 * (matches > 0))
+    assert matches == 1
+    metrics = workspace.resolve("finetuned@1").metrics
+    assert metrics["elo"] is None, "the match broken off is none"
 
 
 @pytest.mark.parametrize("opponent", ["self", "mix"])
