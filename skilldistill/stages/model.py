@@ -58,6 +58,10 @@ class DistillationModel:
         self._loaded = references.resolve_policy(ref_or_path, self._workspace, self._domain)
         return self
 
+    def __repr__(self) -> str:
+        loaded = "nothing loaded" if self._loaded is None else self._loaded.ref
+        return f"<{type(self).__name__}: {loaded}>"
+
     @property
     def ref(self) -> str:
         """Reference of the loaded policy, with its version."""

@@ -12,11 +12,13 @@ import pytest
 from rich.console import Console
 
 from skilldistill.cli import results
-from skilldistill.config import CollectConfig, LsConfig, MergeConfig
+from skilldistill.config import CollectConfig, LsConfig, MergeConfig, ShowConfig
 from skilldistill.evaluation.report import EvaluationReport, PolicyEntry, Score, TaskEntry
 from skilldistill.stages.collect import collect
+from skilldistill.stages.finetune import FinetuneResult
 from skilldistill.stages.ls import ls
 from skilldistill.stages.merge import merge
+from skilldistill.stages.show import show
 from skilldistill.workspace.store import Workspace
 from tests.cli.conftest import Invoke
 from tests.tiny_workspace import add_checkpoint, add_experts
@@ -128,6 +130,56 @@ def test_ls_tells_an_empty_workspace_from_a_search_without_result(workspace: Wor
     console = terminal(200)
     results.ls(console, ls(empty))
     assert text(console).strip() == f"{empty.root} is empty"
+
+
+def test_unfinished_work_is_marked_wherever_it_is_listed(workspace: Workspace) -> None:
+    add_checkpoint(workspace, "half", status="interrupted")
+    console = terminal(120)
+    results.ls(console, ls(workspace))
+    rows = {line.split()[0]: line for line in text(console).splitlines()}
+    assert "checkpoint:half@1 (interrupted)" in rows["checkpoint:half@1"]
+    assert "(" not in rows["expert:steer@1"]
+    for reference, state in (("half@1", " (interrupted)"), ("expert:steer", "")):
+        console = terminal(120)
+        results.show(console, show(workspace, ShowConfig(reference=reference)))
+        first = text(console).splitlines()[0]
+        assert first == f"{workspace.resolve(reference).ref}{state}"
+
+
+def test_show_indents_what_lies_inside_and_names_what_was_removed(workspace: Workspace) -> None:
+    ring = workspace.resolve("expert:ring")
+    add_checkpoint(
+        workspace,
+        parents=[ring.id, "0" * 16],
+        metrics={"wins": 0.25, "heads": {"deep": {"kl": 1.0}, "kept": True}, "note": ""},
+    )
+    console = terminal(120)
+    results.show(console, show(workspace, ShowConfig(reference="distilled")))
+    shown = text(console)
+    metrics = ("wins: 0.25", "heads", "  deep", "    kl: 1", "  kept: yes", "note: –")
+    assert "  metrics\n" + "".join(f"    {line}\n" for line in metrics) in shown
+    assert shown.endswith(f"  made from\n    expert:ring@1\n    {'0' * 16} (removed)\n")
+
+
+def test_collecting_names_the_expert_that_played(workspace: Workspace) -> None:
+    console = terminal(120)
+    results.collect(console, collect(workspace, CollectConfig(domain="tiny", episodes=2)))
+    played = [line for line in text(console).splitlines() if "played by" in line]
+    assert played == ["  played by expert:steer@1", "  played by expert:ring@1"]
+
+
+def test_fine_tuning_shows_every_task_before_and_after() -> None:
+    console = terminal(120)
+    scores = {"before": {"walk": 0.5}, "after": {"walk": 0.75, "fight": 1}, "steps": 4096}
+    found = FinetuneResult(
+        workspace="ws", id="f", ref="checkpoint:finetuned@1", path="p",
+        start="checkpoint:distilled@1", opponent="chaser", metrics=scores,
+    )  # fmt: skip
+    results.finetune(console, found)
+    lines = text(console).splitlines()
+    assert "from checkpoint:distilled@1, against chaser" in lines[0]
+    assert lines[2:4] == ["  walk: 0.500 → 0.750", "  fight: – → 1.000"]
+    assert "steps 4,096" in lines[4]
 
 
 def following(invoke: Invoke, *command: str) -> str:

@@ -36,6 +36,12 @@ def test_load_finds_the_workspace_and_returns_the_model(workspace: Workspace) ->
         model.load("nothing")
 
 
+def test_a_model_says_what_it_holds(workspace: Workspace) -> None:
+    model = DistillationModel()
+    assert repr(model) == "<DistillationModel: nothing loaded>"
+    assert repr(model.load("distilled")) == "<DistillationModel: checkpoint:distilled@1>"
+
+
 def test_predict_takes_one_observation_or_many(workspace: Workspace) -> None:
     model = DistillationModel().load("distilled")
     many = np.linspace(-1, 1, 12).reshape(4, 3)
