@@ -101,24 +101,27 @@ def test_actions_are_drawn_from_the_policys_distribution() -> None:
 
 @pytest.mark.parametrize("judged", ["once", "twice", "by a critic that has learnt since"])
 def test_advantages_are_gae_with_the_value_beyond_a_time_limit(judged: str) -> None:
-    model = make(arenas=2, ticks=30, batch_size=60, gamma=0.9, gae_lambda=0.8)
-    finals: list[tuple[int, np.ndarray]] = []
+    model = make(arenas=2, ticks=50, batch_size=100, gamma=0.9, gae_lambda=0.8)
+    with torch.no_grad():  # an actor with a bent for one side ends every episode at the wall
+        for parameter in model.policy.network.head_output.parameters():
+            parameter.zero_()
+    finals: dict[int, np.ndarray] = {}
     original = model.env.step_arrays
-    ticks = iter(range(30))
+    ticks = iter(range(50))
 
     def spy(actions: np.ndarray) -> Any:
         tick = original(actions)
         number = next(ticks)
         if tick.ended is not None:
-            finals.append((number, tick.ended.observations))
+            finals[number] = tick.ended.observations
         rewards.append(tick.rewards.copy())
         return tick
 
     rewards: list[np.ndarray] = []
     model.env.step_arrays = spy
     play(model)
-    ((last, observations),) = finals  # both arenas run out of time on tick 19
-    assert last == 19
+    assert list(finals) == [19, 39], "both arenas run out of time twice"
+    assert len(np.unique(np.concatenate(list(finals.values())), axis=0)) == 4
     before = model.rollout_buffer.values.copy()
     if judged != "once":
         model.train_actor = False
@@ -127,15 +130,16 @@ def test_advantages_are_gae_with_the_value_beyond_a_time_limit(judged: str) -> N
         model.appraise()
         assert np.array_equal(model.rollout_buffer.values, before) == (judged == "twice")
     with torch.no_grad():
-        beyond = model.policy.predict_values(torch.from_numpy(observations))[:, 0].numpy()
-        bootstrap = model.policy.predict_values(torch.from_numpy(model._last_obs))[:, 0].numpy()
-    values, expected = model.rollout_buffer.values, np.zeros((30, 2))
+        beyond = {
+            tick: model.policy.predict_values(torch.from_numpy(observations))[:, 0].numpy()
+            for tick, observations in {**finals, 49: model._last_obs}.items()
+        }
+    values, expected = model.rollout_buffer.values, np.zeros((50, 2))
     advantage = np.zeros(2)
-    for t in reversed(range(30)):
-        over = t == last
-        following = beyond if over else (values[t + 1] if t < 29 else bootstrap)
+    for t in reversed(range(50)):
+        following = beyond[t] if t in beyond else values[t + 1]
         delta = rewards[t] + 0.9 * following - values[t]
-        advantage = delta + (0.0 if over else 0.9 * 0.8) * advantage
+        advantage = delta + (0.0 if t in finals else 0.9 * 0.8) * advantage
         expected[t] = advantage
     np.testing.assert_allclose(model.rollout_buffer.advantages, expected, atol=1e-5)
     returns = expected + values
