@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from skilldistill.evaluation import page, pictures
 from skilldistill.evaluation.report import (
     EvaluationReport,
     PolicyEntry,
+    Score,
     assemble,
     episodes_csv,
     format_figure,
@@ -241,6 +243,37 @@ def test_names_cannot_become_markup(report: EvaluationReport) -> None:
     checker = parse(page.render(report, command="<script>alert(1)</script>"))
     assert "script" not in checker.tags
     assert "<b>odd</b>" in checker.text
+
+
+def drawn(report: EvaluationReport, *scores: Score) -> tuple[list[float], list[list[float]]]:
+    """Where the grid lines stand, and begin, end, low and high end of each bar."""
+    svg = page.bars(report, scores, unit="score")
+    grid = [float(x) for x in re.findall(r'<line class="grid" x1="([\d.]+)"', svg)]
+    rects = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg)
+    whiskers = re.findall(r'd="M([\d.]+) [\d.]+H([\d.]+)', svg)
+    ends = [[float(x), float(x) + float(w)] for x, w in rects]
+    return grid, [
+        [*end, *(float(x) for x in pair)]
+        for end, pair in zip(ends, whiskers or [()] * len(ends), strict=True)
+    ]
+
+
+def test_bars_and_intervals_are_drawn_to_scale(report: EvaluationReport) -> None:
+    def score(mean: float, low: float, high: float) -> Score:
+        return dataclasses.replace(report.scores[0], mean=mean, low=low, high=high)
+
+    (zero, one), (half, most) = drawn(report, score(0.5, 0.25, 0.75), score(0.9, 0.8, 1.0))
+    scale = one - zero
+    for bar, ends in ((half, (0, 0.5, 0.25, 0.75)), (most, (0, 0.9, 0.8, 1.0))):
+        assert bar == pytest.approx([zero + scale * end for end in ends], abs=0.11)
+    # degrees and what falls below zero: the grid goes as far as the figures do
+    (zero, top), (up, down) = drawn(report, score(30, 20, 40), score(-10, -20, -5))
+    scale = (top - zero) / 40
+    assert up == pytest.approx([zero + scale * end for end in (0, 30, 20, 40)], abs=0.11)
+    assert down == pytest.approx([zero + scale * end for end in (-10, 0, -20, -5)], abs=0.21)
+    # an interval that is not known is not drawn
+    _, ((begin, end),) = drawn(report, score(0.5, math.nan, math.nan))
+    assert begin < end
 
 
 def test_a_long_label_is_cut_at_its_beginning(report: EvaluationReport) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from skilldistill.learning.distill import (
     parse_head_weights,
 )
 from skilldistill.learning.losses import LOG_STD_FLOOR
-from skilldistill.learning.rows import Batches
+from skilldistill.learning.rows import Batches, Group
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
@@ -282,6 +282,31 @@ def test_a_round_goes_on_in_the_rows_where_the_phase_before_it_ended(
     config = replace(CONFIG, rounds=1, round_epochs=2)
     train(reader, tmp_path, config, relabel=lambda *_: DatasetReader(reader.path))
     assert asked == list(range(len(asked)))
+
+
+def test_what_the_student_met_has_its_share_divided_by_rows(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases: list[list[tuple[float, int]]] = []
+    build = Batches.__init__
+
+    def spy(self: Batches, groups: Sequence[Group], batch_size: int) -> None:
+        phases.append([(group.share, group.rows.count) for group in groups])
+        build(self, groups, batch_size)
+
+    monkeypatch.setattr(Batches, "__init__", spy)
+    met = [reader.path, reader.path.parents[1] / "steer" / "1.h5"]  # of different lengths
+    config = replace(CONFIG, epochs=1, rounds=2, round_epochs=1, student_share=0.3)
+    train(reader, tmp_path, config, relabel=lambda _, number: DatasetReader(met[number - 1]))
+    assert [len(shares) for shares in phases] == [2, 3, 4]
+    assert [share for share, _ in phases[0]] == [0.5, 0.5]
+    for shares in phases[1:]:
+        own, visited = shares[:2], shares[2:]
+        assert [share for share, _ in own] == pytest.approx([0.35, 0.35])
+        rows = sum(count for _, count in visited)
+        assert [share for share, _ in visited] == pytest.approx(
+            [0.3 * count / rows for _, count in visited]
+        )
 
 
 def test_rounds_need_a_labeller(reader: DatasetReader, tmp_path: Path) -> None:

@@ -187,6 +187,18 @@ def test_critic_is_a_plain_network() -> None:
     ]  # fmt: skip
 
 
+def test_a_critic_begins_as_sb3s_does() -> None:
+    *hidden, last = (
+        layer for layer in make_critic(3, (8, 4)) if isinstance(layer, torch.nn.Linear)
+    )
+    for layer in hidden:
+        narrow = layer.weight if layer.weight.shape[0] < layer.weight.shape[1] else layer.weight.T
+        gram = narrow @ narrow.T
+        assert torch.allclose(gram, 2 * torch.eye(len(gram)), atol=1e-5)
+    assert last.weight.detach().norm().item() == pytest.approx(1.0, abs=1e-5)
+    assert not any(layer.bias.any() for layer in (*hidden, last))
+
+
 def test_wrong_spaces_and_settings_are_refused() -> None:
     observations, actions = unified_spaces(tiny.DOMAIN)
 

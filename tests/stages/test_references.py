@@ -98,6 +98,18 @@ def test_a_folder_or_a_file_in_it_is_its_checkpoint(workspace: Workspace) -> Non
     assert found.label == "elsewhere"
 
 
+def test_a_folder_or_a_file_in_it_is_its_expert(workspace: Workspace) -> None:
+    artefact = add_expert(workspace, steer())
+    folder = workspace.path(artefact)
+    for path in (folder, folder / "expert.json"):
+        found = resolve_policy(path, workspace, tiny.DOMAIN)
+        assert (found.ref, found.artefact) == ("expert:steer@1", artefact.id)
+    elsewhere = folder.rename(workspace.root.parent / "elsewhere")
+    found = resolve_policy(elsewhere, None, tiny.DOMAIN)
+    assert (found.ref, found.artefact, found.parents) == (str(elsewhere), None, ())
+    assert score(found.policy, "steer") > 0.8
+
+
 def test_a_zip_plays_only_beside_its_checkpoint(workspace: Workspace, tmp_path: Path) -> None:
     folder = workspace.path(add_checkpoint(workspace))
     (folder / "ppo.zip").write_bytes(b"PK")
