@@ -190,6 +190,11 @@ def test_paths_outside_the_artefact_are_refused(path: str) -> None:
         {"files": []},
         {"files": [7]},
         {"files": [{"path": "checkpoints/distilled/2/a", "sha256": "a" * 64}]},
+        {
+            "files": [
+                {"path": "checkpoints/distilled/2/a", "sha256": "a" * 64, "bytes": 1, "mode": 7}
+            ]
+        },
         {"files": [{"path": "checkpoints/distilled/2/a", "sha256": "A" * 64, "bytes": 1}]},
         {"files": [{"path": "checkpoints/distilled/2/a", "sha256": "a" * 64, "bytes": -1}]},
         {"files": [{"path": "checkpoints/distilled/2/a", "sha256": "a" * 64, "bytes": 1}] * 2},
