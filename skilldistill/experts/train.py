@@ -52,7 +52,8 @@ class TrainSettings:
     hidden: tuple[int, ...]
     schedule: str
     normalise: bool
-    """Scale observations by their running mean and variance; the expert keeps the last ones."""
+    """Scale observations by their running mean and variance; an expert keeps those it was scored
+    with."""
     activation: str
     """``tanh`` or ``relu``."""
     select: tuple[str, ...]

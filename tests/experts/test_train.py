@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from stable_baselines3 import PPO
 from skilldistill.config import TrainConfig
 from skilldistill.experts.network import Expert
 from skilldistill.experts.sb3_live import distribution_parameters
-from skilldistill.experts.train import TrainSettings, train, training_seed
+from skilldistill.experts.train import TrainOutcome, TrainSettings, train, training_seed
 from skilldistill.learning.vecenv import SB3VecEnv
 from tests.tiny import DOMAIN, TinyVectorEnv
 
@@ -64,6 +65,49 @@ def test_the_best_scoring_is_kept_and_the_later_of_equals(tmp_path: Path) -> Non
     assert outcome.expert.sha256 == seen[1].sha256 != seen[2].sha256
     assert outcome.best_timesteps == outcome.curve[1].timesteps
     assert [point.metrics["score"] for point in outcome.curve] == [0.5, 0.5, 0.1]
+
+
+def test_the_best_expert_scales_what_it_sees_as_it_did_when_it_was_scored(tmp_path: Path) -> None:
+    skill = dataclasses.replace(SKILL, training={**SKILL.training, "normalise": True})
+    seen: list[Expert] = []
+
+    def evaluate(expert: Expert) -> dict[str, float]:
+        seen.append(expert)
+        return {"score": -len(seen)}
+
+    outcome = train(
+        arenas(), skill, CONFIG, main_metric="score", evaluate=evaluate, directory=tmp_path
+    )
+    first, *_, last = seen
+    assert first.normaliser is not None
+    assert last.normaliser is not None
+    assert not np.array_equal(first.normaliser.var, last.normaliser.var)
+    assert outcome.expert is not None
+    assert outcome.expert.sha256 == first.sha256
+
+
+def test_work_left_behind_is_taken_up_only_on_request(tmp_path: Path) -> None:
+    scored: list[str] = []
+
+    def run(config: TrainConfig) -> tuple[TrainOutcome, list[str]]:
+        def evaluate(expert: Expert) -> dict[str, float]:
+            scored.append(expert.sha256)
+            return {"score": 0.5}
+
+        scored.clear()
+        outcome = train(
+            arenas(), SKILL, config, main_metric="score", evaluate=evaluate, directory=tmp_path
+        )
+        return outcome, list(scored)
+
+    first, experts = run(CONFIG)
+    again, repeated = run(CONFIG)
+    assert repeated == experts
+    assert len(experts) == 3
+    assert [point.reward for point in again.curve] == [point.reward for point in first.curve]
+    resumed, more = run(dataclasses.replace(CONFIG, resume=True))
+    assert more == []
+    assert resumed.curve == again.curve
 
 
 def test_a_score_that_cannot_be_measured_is_the_worst(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_the_pool_keeps_the_start_and_the_latest() -> None:
     assert drawn == {0, 4, 5}
 
 
+def test_half_of_the_rivals_are_the_latest_and_the_rest_anyone() -> None:
+    pool = Pool(size=4)
+    for step in range(4):
+        pool.add(network(step), step)
+    generator = torch.Generator().manual_seed(0)
+    drawn = np.bincount([pool.draw(generator).steps for _ in range(4000)]) / 4000
+    np.testing.assert_allclose(drawn, [0.125, 0.125, 0.125, 0.625], atol=0.03)
+
+
 def test_winning_raises_the_rating_and_the_start_stays_put() -> None:
     pool = Pool()
     pool.add(network(0), 0)

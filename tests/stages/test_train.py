@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ import pytest
 from skilldistill import domain as domains
 from skilldistill.config import TrainConfig
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
-from skilldistill.evaluation.rollout import RandomPolicy, play
+from skilldistill.evaluation.rollout import RandomPolicy, Rollout, play
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
-from skilldistill.experts.train import CurvePoint, TrainOutcome
+from skilldistill.experts.train import CurvePoint, TrainOutcome, training_seed
 from skilldistill.progress import Progress
 from skilldistill.stages.train import TrainResult, draw_curve, train
 from skilldistill.workspace.store import Workspace
@@ -54,6 +55,23 @@ def test_learns_far_more_than_chance(skill: str, workspace: Workspace) -> None:
     assert figure.high >= learnt - 0.05
     assert "score" in reports[-1].values
     assert reports[-1].done == reports[-1].total == 6000
+
+
+def test_learning_choosing_and_scoring_have_episodes_of_their_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def spy(*args: Any, seed: int, **settings: Any) -> Rollout:
+        seeds.append(seed)
+        return play(*args, seed=seed, **settings)
+
+    monkeypatch.setattr(sys.modules[train.__module__], "play", spy)
+    train(workspace, config(seed=5, timesteps=2048, evaluations=2))
+    choosing, again, final = seeds
+    assert choosing == again
+    assert len({choosing, final, training_seed(5), 5}) == 4
+    assert min(seeds) >= 0
 
 
 def test_publishes_expert_curve_picture_and_figures(workspace: Workspace) -> None:
