@@ -79,12 +79,12 @@ def test_a_draw_of_zero_gives_a_finite_action() -> None:
 def test_dimensions_are_joined_in_unified_order() -> None:
     layout = ActionLayout(DOMAIN)
     logits = torch.tensor([[2.0, 0.5]])
-    both = ActionDistribution.from_logits(logits, torch.zeros(1), layout)
+    both = ActionDistribution.from_logits(logits, torch.tensor([0.3]).log(), layout)
     mean = both.mean()
     assert float(mean[0, 0]) == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
     assert float(mean[0, 1]) == pytest.approx(0.5 * np.tanh(0.5), abs=1e-6)
     assert both.mode()[0, 0] == 1
-    assert float(both.gaussian.std[0]) == 0.5  # e^0 half-widths
+    assert float(both.gaussian.std[0]) == pytest.approx(0.15)  # 0.3 half-widths of 0.5
     uniform = torch.tensor([[0.5, 0.5]])
     assert torch.allclose(both.sample(uniform), torch.tensor([[1.0, float(mean[0, 1])]]))
 

@@ -96,6 +96,14 @@ def test_std_is_in_environment_units() -> None:
     assert torch.allclose(network.std, torch.tensor([0.2, 0.05]))
 
 
+def test_observations_are_centred_scaled_and_clipped_as_they_were_fitted() -> None:
+    network = DistilledPolicyNetwork.for_domain(mixed_domain(), 16)
+    network.fit_inputs(torch.tensor([[1.0, 5.0], [5.0, 5.0]]))
+    seen = torch.tensor([[3.0, 5.0], [7.0, 5.001], [-1.0, 4.0], [99.0, 5.0]])
+    expected = torch.tensor([[0.0, 0.0], [2.0, 0.05], [-2.0, -10.0], [10.0, 0.0]])
+    torch.testing.assert_close(network.normalised(seen), expected, atol=1e-4, rtol=0)
+
+
 def test_sharpening_divides_log_odds_and_leaves_turns_alone() -> None:
     network = DistilledPolicyNetwork.for_domain(mixed_domain(), 16)
     obs = torch.randn(30, 2)
