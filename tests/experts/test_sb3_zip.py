@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import struct
@@ -67,6 +68,15 @@ HEADS: dict[str, tuple[str, Any]] = {
     "one_bernoulli": ("click", spaces.MultiBinary(1)),
     "one_categorical": ("click", spaces.MultiDiscrete([2])),
 }
+
+
+def test_an_expert_names_its_zip_and_that_zips_hash(tmp_path: Path) -> None:
+    for load in (read_zip, read_trusted):
+        make_model("aim").save(tmp_path / "expert.zip")
+        expert = load(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO)
+        content = (tmp_path / "expert.zip").read_bytes()
+        assert expert.source["file"] == "expert.zip"
+        assert expert.source["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])

@@ -84,6 +84,14 @@ def test_the_same_round_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
+def test_what_a_killed_round_left_is_written_over(tmp_path: Path) -> None:
+    write(tmp_path / "whole.h5")
+    (tmp_path / ".round.h5").write_bytes(b"half of it")
+    write(tmp_path / "round.h5")
+    assert (tmp_path / "round.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["round.h5", "whole.h5"]
+
+
 def test_rounds_play_different_episodes(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", round_number=1)
     write(tmp_path / "b.h5", round_number=2)

@@ -249,6 +249,15 @@ def test_the_opponent_is_passed_on_in_the_combined_task_only(workspace: Workspac
     assert student.id in workspace.artefacts("report")[-1].parents
 
 
+def test_a_fine_tuned_students_entry_tells_how_it_went(workspace: Workspace) -> None:
+    add_checkpoint(workspace, metrics={"loss": 0.5})
+    went = {"steps": 4096, "collapse_depth": 0.03, "before": {"both": 0.25}}
+    add_checkpoint(workspace, "finetuned", metrics=went)
+    report = evaluate(workspace, config("distilled", "finetuned")).report
+    told = {policy.label: policy.finetuning for policy in report.policies}
+    assert told == {"random": {}, "composite": {}, "distilled": {}, "finetuned": went}
+
+
 def test_drawing_asks_the_domain(workspace: Workspace) -> None:
     add_checkpoint(workspace)
     with pytest.raises(ConfigurationError, match="cannot draw"):

@@ -110,16 +110,18 @@ def test_render_draws_where_it_is_told(workspace: Workspace, tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match="cannot draw"):
         DistillationModel().load("distilled").evaluate(2, render=True)
 
-    def draw(task: str, policy: object, *, path: Path, **_: Any) -> Path:
-        path.write_text(task)
+    def draw(task: str, policy: object, *, path: Path, opponent: object, **_: Any) -> Path:
+        path.write_text(f"{task} against {opponent}")
         return path
 
-    domains.register(dataclasses.replace(tiny.DOMAIN, render_episode=draw))
+    domains.register(
+        dataclasses.replace(tiny.DOMAIN, render_episode=draw, opponents=("lazy", "keen"))
+    )
     model = DistillationModel().load("distilled")
-    model.evaluate(2, render=True)
-    assert Path("episode.gif").read_text() == "both"
-    model.evaluate(2, tmp_path / "mine.gif", task="steer")
-    assert (tmp_path / "mine.gif").read_text() == "steer"
+    model.evaluate(2, render=True, opponent="keen")
+    assert Path("episode.gif").read_text() == "both against keen"
+    model.evaluate(2, tmp_path / "mine.gif", task="steer", opponent="keen")
+    assert (tmp_path / "mine.gif").read_text() == "steer against None"
 
 
 def test_fine_tuning_refuses_unknown_settings(workspace: Workspace) -> None:
