@@ -250,6 +250,52 @@ def test_the_practice_opponent_hits_back() -> None:
         assert (arenas.episodes["taken"] > 0).mean() > 0.2, task
 
 
+def in_reach(task: str, code: int, ticks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ticks, arenas) each, of opponents put before the agent in every tick.
+
+    Their random keys, whether they click, and whether they walk ahead.
+    """
+    arenas = DuelArenas(task, 300, seed=1)
+    arenas.episodes["opponent"] = code
+    keys, clicks, walks = [], [], []
+    for _ in range(ticks):
+        arenas.state.position[:] = 0
+        arenas.state.position[:, 1, 2] = 1.0
+        arenas.state.health[:] = 20
+        keys.append(arenas.state.fighters["key"][:, 1].copy())
+        arenas.step(np.zeros((300, 9), dtype=np.float32))
+        clicks.append(arenas.state.fighters["click"][:, 1].copy())
+        walks.append(arenas.state.fighters["w"][:, 1].copy())
+    return np.array(keys), np.array(clicks), np.array(walks)
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "fights", "roams"),
+    [
+        ("movement", opponents.PARTNER, 0.08, 0.368),
+        ("movement", opponents.DRILL, 0.7, 0.12),
+        ("clicking", opponents.BRAWLER, 0.7, 0.3),
+    ],
+)
+def test_practice_opponents_fight_and_roam_their_share_of_the_time(
+    task: str, code: int, fights: float, roams: float
+) -> None:
+    _, clicks, walks = in_reach(task, code, 240)
+    assert clicks.mean() == pytest.approx(0.3 * fights, rel=0.12)  # 6 clicks in 20 ticks
+    _, _, wanders = in_reach(task, opponents.WANDER, 240)
+    assert walks.mean() == pytest.approx(roams * wanders.mean(), rel=0.15)
+
+
+@pytest.mark.parametrize("code", [opponents.PARTNER, opponents.DRILL])
+def test_a_movement_partner_clicks_in_an_exchange_and_walks_on_when_it_roams(code: int) -> None:
+    keys, clicks, walks = in_reach("movement", code, 120)
+    modes = np.array(
+        [[opponents.partner_mode(code, key, tick) for key in row] for tick, row in enumerate(keys)]
+    )
+    assert set(modes[clicks]) == {opponents.EXCHANGING}
+    assert set(modes[walks]) == {opponents.ROAMING}
+
+
 def test_policies_can_fight_each_other() -> None:
     rival = Puppet(np.tile(action(w=1), (4, 1)))
     arenas = DuelArenas("combined", 4, seed=0, opponent=rival)
