@@ -76,6 +76,15 @@ def test_parameters_are_counted_without_the_zeros() -> None:
     assert network.num_parameters() == sum((i + 1) * o for i, o in layers) + 1  # log_std
 
 
+def test_the_duels_network_has_the_layers_it_is_documented_with() -> None:
+    network = DistilledPolicyNetwork()
+    shapes = [tuple(p.shape) for name, p in network.named_parameters() if name.endswith("weight")]
+    assert shapes == [(256, 20), (256, 256), (128, 256), (64 + 16 + 32, 128), (9, 64 + 16 + 32)]
+    units = [int(units) for units in network.output_blocks.sum(dim=1)]
+    assert units == [64] * 6 + [16] + [32] * 2
+    assert torch.equal(network.layout.is_binary, torch.tensor([True] * 7 + [False] * 2))
+
+
 def test_wrong_dimensions_name_the_domains() -> None:
     with pytest.raises(ConfigurationError, match="3 observations and 2 actions, not 20 and 9"):
         DistilledPolicyNetwork(domain=DOMAIN)
