@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import io
 import json
 import math
@@ -237,6 +238,16 @@ def test_the_page_is_sound_and_loads_nothing(report: EvaluationReport) -> None:
     assert checker.tags.count("svg") == len(report.tasks) + 2  # a bar chart each, two retentions
     for expected in ("distilled", "chaser", "skilldistill evaluate -n 40", "shipped:steer"):
         assert expected in checker.text
+
+
+def test_every_chart_stands_under_its_task_with_its_own_figures(report: EvaluationReport) -> None:
+    text = page.render(report)
+    for task in report.tasks:
+        section = text.split(f"<h2>{task.name}</h2>")[1].split("</svg>")[0]
+        (spoken,) = re.findall(r'aria-label="score: ([^"]*)"', section)
+        scores = [score for score in report.scores if score.task == task.name]
+        expected = [f"{score.policy} {format_interval(score)}" for score in scores]
+        assert html.unescape(spoken).split("; ") == expected
 
 
 def test_names_cannot_become_markup(report: EvaluationReport) -> None:

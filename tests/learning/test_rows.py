@@ -96,6 +96,7 @@ def test_streamed_rows_are_the_same_rows(dataset: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "POOL_ROWS", 64)
     objective = Objective(DOMAIN)
     with DatasetReader(dataset, domain=DOMAIN) as reader:
+        reader.chunk_rows = 32  # a block is at least a chunk
         kept, streamed = (
             open_source(
                 reader, objective, val_fraction=0.25, seed=3, device=CPU, memory_bytes=limit
@@ -111,9 +112,15 @@ def test_streamed_rows_are_the_same_rows(dataset: Path, monkeypatch: pytest.Monk
                 assert np.array_equal(*joined)
 
 
-def test_streamed_rows_are_a_function_of_their_place(dataset: Path) -> None:
+@pytest.mark.parametrize("blocks", ["one", "many"])
+def test_streamed_rows_are_a_function_of_their_place(
+    dataset: Path, blocks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     objective = Objective(DOMAIN)
     with DatasetReader(dataset, domain=DOMAIN) as reader:
+        if blocks == "many":
+            monkeypatch.setattr(module, "POOL_ROWS", 64)
+            reader.chunk_rows = 32  # a block is at least a chunk
         whole, pieces = (
             open_source(
                 reader, objective, val_fraction=0.1, seed=3, device=CPU, memory_bytes=0
@@ -124,6 +131,8 @@ def test_streamed_rows_are_a_function_of_their_place(dataset: Path) -> None:
         sequence = whole.take(0, 2 * count + 50)[0]
         assert torch.equal(pieces.take(count - 10, 40)[0], sequence[count - 10 : count + 30])
         assert torch.equal(pieces.take(5, 7)[0], sequence[5:12])  # going back works too
+        for start in range(0, count + 20, 13):
+            assert torch.equal(pieces.take(start, 30)[0], sequence[start : start + 30])
 
 
 def test_labels_arrive_with_their_rows(dataset: Path) -> None:
