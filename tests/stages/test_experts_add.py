@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,28 @@ def test_the_published_expert_plays_like_the_model(workspace: Workspace, tmp_pat
     artefact = workspace.resolve("expert:aim@1")
     assert artefact.metrics["skill"] == "aim"
     assert artefact.metrics["sha256"] == result.sha256 == expert.sha256
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_experts_normaliser_comes_with_it(
+    trusted: bool, workspace: Workspace, tmp_path: Path
+) -> None:
+    unusual = {"activation_fn": partial(nn.LeakyReLU, 0.3)}  # what only its pickle tells
+    path = save_zip(tmp_path, "aim", policy_kwargs=unusual if trusted else {})
+    plain = experts_add(workspace, config("aim", path, trust_pickle=trusted))
+    assert not plain.normalised
+    np.savez(tmp_path / "seen.npz", mean=np.full(5, 0.25), var=np.full(5, 4.0))
+    scaled = experts_add(
+        workspace,
+        config("aim", path, trust_pickle=trusted, normaliser=str(tmp_path / "seen.npz")),
+    )
+    assert (scaled.normalised, scaled.trusted) == (True, trusted)
+    seen = observations("aim")
+    np.testing.assert_allclose(
+        Expert.load(Path(scaled.path)).distribution(seen).mean,
+        Expert.load(Path(plain.path)).distribution((seen - 0.25) / 2).mean,
+        atol=1e-5,
+    )
 
 
 def test_another_name_needs_the_skill(workspace: Workspace, tmp_path: Path) -> None:
