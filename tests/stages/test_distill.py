@@ -16,10 +16,11 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.policy import checkpoint
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import Progress
-from skilldistill.stages.distill import DistillResult, distill
+from skilldistill.stages.distill import DistillResult, distill, labellers
 from skilldistill.workspace.store import Workspace
 from tests.learning.tiny_data import prepared, ring_expert, steer_expert
 from tests.tiny import DOMAIN
+from tests.tiny_workspace import add_expert, steer
 
 CONFIG = DistillConfig(domain="tiny", epochs=2, batch_size=32, hidden_dim=16, lr=5e-3)
 LEARNT = replace(CONFIG, epochs=20, rounds=2, round_episodes=16, round_epochs=5, hidden_dim=32)
@@ -47,6 +48,25 @@ def score(result: DistillResult, task: str) -> float:
     network = checkpoint.load(Path(result.path)).network
     played = play(DOMAIN, task, NetworkPolicy(network), episodes=64, seed=9)
     return float(played.metrics["score"].mean())
+
+
+def test_rounds_are_labelled_by_the_experts_that_made_the_data(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    with DatasetReader(workspace.path(workspace.resolve("combined", "dataset"))) as reader:
+        info = reader.info
+    other = add_expert(workspace, steer(gain=0.5))
+    assert other.ref == "expert:steer@2"
+    found = labellers(workspace, DOMAIN, info)
+    assert {skill: expert.ref for skill, expert in found.items()} == {
+        "steer": "expert:steer@1",
+        "ring": "expert:ring@1",
+    }
+    # where those are gone, the latest of the skill will do
+    workspace.remove([workspace.resolve("expert:steer@1").id], force=True)
+    assert labellers(workspace, DOMAIN, info)["steer"].ref == "expert:steer@2"
+    with pytest.raises(NotFound):  # and this domain ships none
+        labellers(None, DOMAIN, info)
 
 
 @pytest.mark.slow
