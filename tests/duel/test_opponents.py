@@ -272,8 +272,8 @@ def in_reach(task: str, code: int, ticks: int) -> tuple[np.ndarray, np.ndarray, 
 @pytest.mark.parametrize(
     ("task", "code", "fights", "roams"),
     [
-        ("movement", opponents.PARTNER, 0.08, 0.368),
-        ("movement", opponents.DRILL, 0.7, 0.12),
+        ("movement", opponents.PARTNER, 0.08, 0.4 * 0.92),
+        ("movement", opponents.DRILL, 0.7, 0.4 * 0.3),
         ("clicking", opponents.BRAWLER, 0.7, 0.3),
     ],
 )

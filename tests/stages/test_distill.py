@@ -50,9 +50,7 @@ def score(result: DistillResult, task: str) -> float:
     return float(played.metrics["score"].mean())
 
 
-def test_rounds_are_labelled_by_the_experts_that_made_the_data(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_rounds_are_labelled_by_the_experts_that_made_the_data(workspace: Workspace) -> None:
     with DatasetReader(workspace.path(workspace.resolve("combined", "dataset"))) as reader:
         info = reader.info
     other = add_expert(workspace, steer(gain=0.5))
