@@ -36,6 +36,7 @@ from skilldistill.stages.expert_references import (
     shipped_expert,
 )
 from skilldistill.workspace.manifest import check_name
+from skilldistill.workspace.references import usual_maker
 from skilldistill.workspace.store import Workspace
 
 if TYPE_CHECKING:
@@ -310,6 +311,11 @@ def _nearby_workspace() -> Workspace | None:
 
 def _nothing(text: str, workspace: Workspace | None, domain: Domain) -> NotFound:
     workspace = workspace or _nearby_workspace()
+    where = f"in {workspace.root}" if workspace is not None else "(there is no workspace here)"
+    message = f"no policy {text!r} {where}"
+    kind, _, name = text.rpartition(":")
+    if command := usual_maker(name.partition("@")[0], kind or "checkpoint"):
+        return NotFound(message, hint=f"`skilldistill {command}` makes it")
     names = [RANDOM, COMPOSITE, *(f"shipped:{skill}" for skill in domain.skill_names)]
     if domain.scripted is not None:
         names += domain.opponents
@@ -319,8 +325,7 @@ def _nothing(text: str, workspace: Workspace | None, domain: Domain) -> NotFound
                 names += [artefact.name, artefact.ref]
     near = list(dict.fromkeys(difflib.get_close_matches(text, names, n=3)))
     guess = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    where = "" if workspace is not None else " (there is no workspace here)"
     some = workspace is not None and bool(workspace.artefacts("checkpoint"))
     make = "`skilldistill ls` shows them" if some or near else "`skilldistill distill` makes one"
     scripts = f"; scripts are {', '.join(domain.opponents)}" if domain.scripted else ""
-    return NotFound(f"no policy {text!r}{where}", hint=f"{guess}{make}{scripts}")
+    return NotFound(message, hint=f"{guess}{make}{scripts}")

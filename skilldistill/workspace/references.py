@@ -5,9 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from skilldistill.config import DistillConfig, EvaluateConfig, FinetuneConfig, MergeConfig
 from skilldistill.errors import ConfigurationError, NotFound
 from skilldistill.workspace.manifest import KIND_FOLDERS, NAME, VERSION, Artefact
+
+_USUAL = {
+    ("dataset", MergeConfig().name): "merge",
+    ("checkpoint", DistillConfig().name): "distill",
+    ("checkpoint", FinetuneConfig().name): "finetune",
+    ("report", EvaluateConfig().name): "evaluate",
+}
+"""By kind and name, the command that calls what it makes so unless told otherwise."""
+_FIRST = {"expert": "train", "dataset": "collect", "checkpoint": "distill", "report": "evaluate"}
+"""By kind, the command to begin with where there is none."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +56,8 @@ def parse_reference(text: str) -> Reference:
     return Reference(name, int(version) if at else None, kind if colon else None)
 
 
-def pick(wanted: Reference, known: Sequence[Artefact]) -> Artefact:
-    """The one of the known artefacts that a reference means.
+def pick(wanted: Reference, known: Sequence[Artefact], root: Path) -> Artefact:
+    """The one of the known artefacts, of the workspace at ``root``, that a reference means.
 
     Without a version that is the latest complete one.
 
@@ -76,14 +88,32 @@ def pick(wanted: Reference, known: Sequence[Artefact]) -> Artefact:
             f"every {what} called {wanted.name!r} was interrupted",
             hint=f"run its command again with --resume, or use {last.ref} as it is",
         )
-    raise NotFound(f"no {what} {replace(wanted, kind=None)}", hint=_nearest(wanted, known))
+    missing = f"no {what} {replace(wanted, kind=None)} in {root}"
+    raise NotFound(missing, hint=_nearest(wanted, known))
+
+
+def usual_maker(name: str, kind: str | None = None) -> str | None:
+    """The command that makes an artefact of this name unless told otherwise; None if none does.
+
+    Args:
+        name: what is wanted.
+        kind: of which kind it has to be; None for any.
+    """
+    for (made, usual), command in _USUAL.items():
+        if name == usual and kind in (None, made):
+            return command
+    return None
 
 
 def _nearest(wanted: Reference, known: Sequence[Artefact]) -> str:
-    same = [a for a in known if a.name == wanted.name and wanted.kind in (None, a.kind)]
+    alike = [a for a in known if wanted.kind in (None, a.kind)]
+    same = [a for a in alike if a.name == wanted.name]
     if same:
         return f"there is {', '.join(a.ref for a in same[-5:])}"
-    names = {a.name for a in known if wanted.kind in (None, a.kind)}
-    near = difflib.get_close_matches(wanted.name, sorted(names), n=3)
+    if command := usual_maker(wanted.name, wanted.kind):
+        return f"`skilldistill {command}` makes it"
+    if wanted.kind and not alike:
+        return f"`skilldistill {_FIRST[wanted.kind]}` makes one"
+    near = difflib.get_close_matches(wanted.name, sorted({a.name for a in alike}), n=3)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{guess}`skilldistill ls` lists what is there"

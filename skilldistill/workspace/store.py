@@ -202,7 +202,7 @@ class Workspace:
             if ref in by_id and not any(artefact.name == ref for artefact in known):
                 found = by_id[ref]
             else:
-                return pick(wanted, known)
+                return pick(wanted, known, self.root)
         if kind and found.kind != kind:
             raise _wrong_kind(ref, found.kind, kind)
         return found

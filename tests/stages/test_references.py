@@ -174,6 +174,23 @@ def test_an_unknown_name_names_near_ones_and_the_next_command(workspace: Workspa
     assert "`skilldistill ls`" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("distilled", "distill"), ("finetuned@2", "finetune"), ("checkpoint:distilled", "distill")],
+)
+def test_a_step_that_was_left_out_is_named(workspace: Workspace, name: str, command: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        load_policy(name, workspace, tiny.DOMAIN)
+    assert caught.value.message == f"no policy {name!r} in {workspace.root}"
+    assert caught.value.hint == f"`skilldistill {command}` makes it"
+
+
+def test_only_commands_that_make_policies_are_named(workspace: Workspace) -> None:
+    with pytest.raises(NotFound, match="no policy 'evaluation'") as caught:
+        load_policy("evaluation", workspace, tiny.DOMAIN)
+    assert "`skilldistill distill` makes one" in caught.value.hint
+
+
 def test_without_a_workspace_the_error_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

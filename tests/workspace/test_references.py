@@ -102,6 +102,7 @@ def test_what_is_missing_is_named_with_what_comes_near(workspace: Workspace) -> 
     make(workspace)
     with pytest.raises(NotFound, match="no artefact aimng") as caught:
         workspace.resolve("aimng")
+    assert caught.value.message == f"no artefact aimng in {workspace.root}"
     assert "did you mean aiming" in caught.value.hint
     assert "skilldistill ls" in caught.value.hint
     with pytest.raises(NotFound, match="no artefact aiming@9") as caught:
@@ -110,6 +111,46 @@ def test_what_is_missing_is_named_with_what_comes_near(workspace: Workspace) -> 
     with pytest.raises(NotFound, match="no checkpoint aiming"):
         workspace.resolve("aiming", "checkpoint")
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "command"),
+    [
+        ("combined", "dataset", "merge"),
+        ("distilled", "checkpoint", "distill"),
+        ("finetuned", "checkpoint", "finetune"),
+        ("finetuned", None, "finetune"),
+        ("evaluation", "report", "evaluate"),
+    ],
+)
+def test_a_step_that_was_left_out_is_named(
+    workspace: Workspace, name: str, kind: str | None, command: str
+) -> None:
+    make(workspace, kind or "expert", "other")
+    with pytest.raises(NotFound, match=name) as caught:
+        workspace.resolve(name, kind)
+    assert caught.value.hint == f"`skilldistill {command}` makes it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("expert", "train"),
+        ("dataset", "collect"),
+        ("checkpoint", "distill"),
+        ("report", "evaluate"),
+    ],
+)
+def test_where_there_is_none_of_a_kind_its_first_command_is_named(
+    workspace: Workspace, kind: str, command: str
+) -> None:
+    with pytest.raises(NotFound, match=f"no {kind} mine") as caught:
+        workspace.resolve("mine", kind)
+    assert caught.value.hint == f"`skilldistill {command}` makes one"
+    make(workspace, kind, "yours")
+    with pytest.raises(NotFound, match=f"no {kind} mine") as caught:
+        workspace.resolve("mine", kind)
+    assert caught.value.hint == "`skilldistill ls` lists what is there"
 
 
 def test_a_name_with_only_interrupted_versions_says_so(workspace: Workspace) -> None:
