@@ -225,6 +225,7 @@ def test_the_readmes_notes_are_the_programs() -> None:
     for note in (notes := results.notes(report(0.77, 0.5, 0.01, "combined"))):
         assert f"note: {note}\n" in README
     assert len(notes) == 3
+    assert f"note: {results.untaught('dataset:combined@2', ['movement', 'clicking'])}\n" in README
 
 
 def test_a_good_student_and_a_clear_gain_leave_nothing_to_note() -> None:

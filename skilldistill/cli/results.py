@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +157,19 @@ def distill(console: Console, result: DistillResult) -> None:
     for head, values in groups.items():
         title = f"{head}: " if head else ""
         console.print(f"  {escaped(title + figures(values))}", soft_wrap=True)
+    if result.untaught:
+        note = untaught(result.dataset, result.untaught)
+        console.print(f"[yellow]note:[/] {escaped(note)}", soft_wrap=True)
     given = _option("--from", result.ref, FinetuneConfig().start)
     following(console, f"skilldistill finetune{given}", result.workspace)
+
+
+def untaught(dataset: str, skills: Sequence[str]) -> str:
+    """What a policy that learnt from a dataset cannot have learnt, and what to do."""
+    return (
+        f"nothing in {dataset} teaches {' and '.join(skills)}: "
+        "merge the datasets of all skills, or distill with `--rounds 5`"
+    )
 
 
 def finetune(console: Console, result: FinetuneResult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +45,8 @@ class DistillResult:
     status: str
     dataset: str
     """Reference or path of what was learnt from."""
+    untaught: tuple[str, ...]
+    """Skills that nothing in the data teaches."""
     rounds: tuple[str, ...]
     """References of the rounds' datasets."""
     experts: Mapping[str, str]
@@ -119,9 +121,20 @@ def distill(
         sha256=next(f.sha256 for f in artefact.files if f.path.endswith(checkpoint.WEIGHTS)),
         status=artefact.status,
         dataset=work.dataset_ref,
+        untaught=() if rounds else untaught(domain, work.info.skills),
         rounds=tuple(part.ref for part in rounds),
         experts={skill: found.ref for skill, found in work.experts.items()},
         metrics=outcome.metrics,
+    )
+
+
+def untaught(domain: Domain, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Skills that are neither played in ``tasks`` nor part of one of them."""
+    wider = [domain.task(name) for name in tasks if name not in domain.skill_names]
+    return tuple(
+        skill.name
+        for skill in domain.skills
+        if skill.name not in tasks and not any(skill.head in task.heads for task in wider)
     )
 
 

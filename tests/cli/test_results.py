@@ -189,6 +189,25 @@ def following(invoke: Invoke, *command: str) -> str:
     return line.removeprefix("next: ")
 
 
+def test_skills_that_the_data_did_not_teach_are_named(workspace: Workspace, invoke: Invoke) -> None:
+    def noted(*further: str) -> list[str]:
+        learn = ("distill", "--epochs", "1", "--hidden-dim", "16", "--domain", "tiny")
+        ended = invoke(*learn, *further)
+        assert ended.code == 0, ended.err
+        return [line for line in ended.err.splitlines() if line.startswith("note: ")]
+
+    collect(workspace, CollectConfig(domain="tiny", episodes=8))
+    collect(workspace, CollectConfig(domain="tiny", episodes=8, skill="both"))
+    merge(workspace, MergeConfig(domain="tiny"))
+    assert noted("--dataset", "steer") == [
+        "note: nothing in dataset:steer@1 teaches ring: "
+        "merge the datasets of all skills, or distill with `--rounds 5`"
+    ]
+    assert noted() == noted("--dataset", "composite") == []
+    rounds = ("--rounds", "1", "--round-episodes", "4", "--round-epochs", "1")
+    assert noted("--dataset", "steer", *rounds) == []
+
+
 def test_the_next_command_takes_what_was_just_made(workspace: Workspace, invoke: Invoke) -> None:
     assert following(invoke, "collect", "-n", "8") == "skilldistill merge"
     assert following(invoke, "merge") == "skilldistill distill"
