@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from skilldistill.cli.render import Printer, escaped, print_table, size, table
 from skilldistill.config import DistillConfig, FinetuneConfig
 from skilldistill.errors import SkillDistillError
-from skilldistill.settings import toml_value
+from skilldistill.settings import Settings, toml_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,12 +49,22 @@ def made(console: Console, ref: str, path: str, further: str = "") -> None:
     console.print(f"  [dim]{escaped(path)}[/]", soft_wrap=True)
 
 
-def following(console: Console, command: str, workspace: str) -> None:
-    """The command that usually comes next, in the same workspace."""
+def following(console: Console, command: str, workspace: str, domain: str = "") -> None:
+    """The command that usually comes next, in the same workspace and domain.
+
+    Args:
+        console: where to print.
+        command: without what flags and settings may say of either.
+        workspace: its directory.
+        domain: its name; empty for a command that is the same in all.
+    """
     from skilldistill.workspace.store import Workspace
 
+    settings = Settings.load()
+    if domain and domain != settings.origins(command.split()[1])["domain"][0]:
+        command += f" --domain {shlex.quote(domain)}"
     try:
-        found = str(Workspace.open().root)
+        found = str(Workspace.open(settings.workspace()[0]).root)
     except SkillDistillError:
         found = ""
     if found != workspace:
@@ -96,7 +106,9 @@ def train(console: Console, result: TrainResult) -> None:
         interval = f"95 % interval {_figure(figure.low)} to {_figure(figure.high)}"
         mark = " (main)" if name == result.main_metric else ""
         console.print(f"  {escaped(name)}{mark}: {_figure(figure.mean)}, {interval}")
-    following(console, f"skilldistill collect --skill {result.skill}", result.workspace)
+    following(
+        console, f"skilldistill collect --skill {result.skill}", result.workspace, result.domain
+    )
 
 
 def experts_add(console: Console, result: ExpertsAddResult) -> None:
@@ -104,7 +116,9 @@ def experts_add(console: Console, result: ExpertsAddResult) -> None:
     layers = "-".join(str(width) for width in result.layers)
     normalised = ", observations normalised" if result.normalised else ""
     made(console, result.ref, result.path, f"{result.skill}, {result.head} {layers}{normalised}")
-    following(console, f"skilldistill collect --skill {result.skill}", result.workspace)
+    following(
+        console, f"skilldistill collect --skill {result.skill}", result.workspace, result.domain
+    )
 
 
 def experts_ls(console: Console, result: ExpertsLsResult) -> None:
@@ -132,9 +146,9 @@ def collect(console: Console, result: CollectResult) -> None:
     whole = all(len(data.experts) > 1 for data in result.datasets)
     if whole:  # played in the combined task: there is nothing to merge it with
         given = _option("--dataset", result.datasets[0].ref, DistillConfig().dataset)
-        following(console, f"skilldistill distill{given}", result.workspace)
+        following(console, f"skilldistill distill{given}", result.workspace, result.domain)
     else:
-        following(console, "skilldistill merge", result.workspace)
+        following(console, "skilldistill merge", result.workspace, result.domain)
 
 
 def merge(console: Console, result: MergeResult) -> None:
@@ -144,7 +158,7 @@ def merge(console: Console, result: MergeResult) -> None:
     made(console, result.ref, result.path, further)
     console.print(f"  from {escaped(', '.join(source.ref for source in result.sources))}")
     given = _option("--dataset", result.ref, DistillConfig().dataset)
-    following(console, f"skilldistill distill{given}", result.workspace)
+    following(console, f"skilldistill distill{given}", result.workspace, result.domain)
 
 
 def distill(console: Console, result: DistillResult) -> None:
@@ -161,7 +175,7 @@ def distill(console: Console, result: DistillResult) -> None:
         note = untaught(result.dataset, result.untaught)
         console.print(f"[yellow]note:[/] {escaped(note)}", soft_wrap=True)
     given = _option("--from", result.ref, FinetuneConfig().start)
-    following(console, f"skilldistill finetune{given}", result.workspace)
+    following(console, f"skilldistill finetune{given}", result.workspace, result.domain)
 
 
 def untaught(dataset: str, skills: Sequence[str]) -> str:
@@ -182,7 +196,12 @@ def finetune(console: Console, result: FinetuneResult) -> None:
             old, new = _figure(before.get(task)), _figure(after[task])
             console.print(f"  {escaped(task)}: {old} → {new}")
     console.print(f"  {escaped(figures(result.metrics))}", soft_wrap=True)
-    following(console, f"skilldistill evaluate {result.start} {result.ref}", result.workspace)
+    following(
+        console,
+        f"skilldistill evaluate {result.start} {result.ref}",
+        result.workspace,
+        result.domain,
+    )
 
 
 def _figure(value: Any) -> str:

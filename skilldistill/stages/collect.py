@@ -67,6 +67,7 @@ class CollectResult:
 
     schema: ClassVar[str] = "skilldistill.collect/1"
     workspace: str
+    domain: str
     datasets: tuple[CollectedDataset, ...]
 
 
@@ -116,7 +117,9 @@ def collect(
         except Interrupted as error:
             raise _interrupted(error, config, datasets, tasks[len(datasets) :]) from error
         datasets.append(made)
-    return CollectResult(workspace=str(workspace.root), datasets=tuple(datasets))
+    return CollectResult(
+        workspace=str(workspace.root), domain=domain.name, datasets=tuple(datasets)
+    )
 
 
 def _interrupted(

@@ -37,6 +37,7 @@ class DistillResult:
 
     schema: ClassVar[str] = "skilldistill.distill/1"
     workspace: str
+    domain: str
     id: str
     ref: str
     path: str
@@ -115,6 +116,7 @@ def distill(
     workspace.discard_partial(folder)
     return DistillResult(
         workspace=str(workspace.root),
+        domain=config.domain,
         id=artefact.id,
         ref=artefact.ref,
         path=str(workspace.path(artefact)),

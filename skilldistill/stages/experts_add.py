@@ -24,6 +24,7 @@ class ExpertsAddResult:
 
     schema: ClassVar[str] = "skilldistill.experts_add/1"
     workspace: str
+    domain: str
     id: str
     ref: str
     path: str
@@ -80,6 +81,7 @@ def experts_add(
     progress(Progress(stage, 1, 1, "expert"))
     return ExpertsAddResult(
         workspace=str(workspace.root),
+        domain=config.domain,
         id=artefact.id,
         ref=artefact.ref,
         path=str(workspace.path(artefact)),

@@ -44,6 +44,7 @@ class FinetuneResult:
 
     schema: ClassVar[str] = "skilldistill.finetune/1"
     workspace: str
+    domain: str
     id: str
     ref: str
     path: str
@@ -121,6 +122,7 @@ def finetune(
     workspace.discard_partial(directory)
     return FinetuneResult(
         workspace=str(workspace.root),
+        domain=config.domain,
         id=artefact.id,
         ref=artefact.ref,
         path=str(workspace.path(artefact)),

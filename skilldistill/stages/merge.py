@@ -35,6 +35,7 @@ class MergeResult:
 
     schema: ClassVar[str] = "skilldistill.merge/1"
     workspace: str
+    domain: str
     id: str
     ref: str
     path: str
@@ -98,6 +99,7 @@ def merge(
         )
     return MergeResult(
         workspace=str(workspace.root),
+        domain=config.domain,
         id=artefact.id,
         ref=artefact.ref,
         path=str(workspace.path(artefact)),

@@ -52,6 +52,7 @@ class TrainResult:
 
     schema: ClassVar[str] = "skilldistill.train/1"
     workspace: str
+    domain: str
     id: str
     ref: str
     path: str
@@ -140,6 +141,7 @@ def train(
     workspace.discard_partial(folder)
     return TrainResult(
         workspace=str(workspace.root),
+        domain=config.domain,
         id=artefact.id,
         ref=artefact.ref,
         path=str(workspace.path(artefact)),

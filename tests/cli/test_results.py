@@ -172,7 +172,7 @@ def test_fine_tuning_shows_every_task_before_and_after() -> None:
     console = terminal(120)
     scores = {"before": {"walk": 0.5}, "after": {"walk": 0.75, "fight": 1}, "steps": 4096}
     found = FinetuneResult(
-        workspace="ws", id="f", ref="checkpoint:finetuned@1", path="p",
+        workspace="ws", domain="duel", id="f", ref="checkpoint:finetuned@1", path="p",
         start="checkpoint:distilled@1", opponent="chaser", metrics=scores,
     )  # fmt: skip
     results.finetune(console, found)
@@ -183,7 +183,7 @@ def test_fine_tuning_shows_every_task_before_and_after() -> None:
 
 
 def following(invoke: Invoke, *command: str) -> str:
-    ended = invoke(*command, "--domain", "tiny")
+    ended = invoke(*command)
     assert ended.code == 0, ended.err
     (line,) = (line for line in ended.err.splitlines() if line.startswith("next: "))
     return line.removeprefix("next: ")
@@ -208,6 +208,13 @@ def test_skills_that_the_data_did_not_teach_are_named(workspace: Workspace, invo
     assert noted("--dataset", "steer", *rounds) == []
 
 
+@pytest.fixture
+def at_home(here: Path) -> None:
+    """A directory whose settings name the domain."""
+    (here / ".skilldistill.toml").write_text('domain = "tiny"\n')
+
+
+@pytest.mark.usefixtures("at_home")
 def test_the_next_command_takes_what_was_just_made(workspace: Workspace, invoke: Invoke) -> None:
     assert following(invoke, "collect", "-n", "8") == "skilldistill merge"
     assert following(invoke, "merge") == "skilldistill distill"
@@ -219,6 +226,7 @@ def test_the_next_command_takes_what_was_just_made(workspace: Workspace, invoke:
     assert whole == "skilldistill distill --dataset composite"
 
 
+@pytest.mark.usefixtures("at_home")
 def test_the_next_command_works_in_the_same_workspace(here: Path, invoke: Invoke) -> None:
     ended = invoke("init", "proj")
     assert "next: skilldistill collect --skill all -w proj" in ended.err
@@ -230,3 +238,23 @@ def test_the_next_command_works_in_the_same_workspace(here: Path, invoke: Invoke
     tuned = ("finetune", "--timesteps", "64", "--n-steps", "16", "--guard-every", "0")
     line = following(invoke, *tuned, "-w", str(here / "proj"))
     assert line == ("skilldistill evaluate checkpoint:distilled@1 checkpoint:finetuned@1 -w proj")
+
+
+def test_the_next_command_is_for_the_same_domain(
+    workspace: Workspace, invoke: Invoke, here: Path
+) -> None:
+    tiny = ("--domain", "tiny")
+    assert following(invoke, "collect", "-n", "8", *tiny) == "skilldistill merge --domain tiny"
+    learn = "skilldistill distill --dataset other --domain tiny"
+    assert following(invoke, "merge", "-o", "other", *tiny) == learn
+    (here / ".skilldistill.toml").write_text('[merge]\ndomain = "tiny"\n')
+    assert following(invoke, "collect", "-n", "8", *tiny) == "skilldistill merge"
+    assert following(invoke, "merge") == "skilldistill distill --domain tiny"
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_workspace_that_settings_name_is_not_named_again(here: Path, invoke: Invoke) -> None:
+    add_experts(Workspace.create(here / "proj"))
+    with (here / ".skilldistill.toml").open("a") as file:
+        file.write('workspace = "proj"\n')
+    assert following(invoke, "collect", "-n", "2") == "skilldistill merge"
