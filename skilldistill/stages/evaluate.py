@@ -180,16 +180,20 @@ def default_refs(workspace: Workspace, domain: Domain) -> list[str]:
     Raises:
         NotFound: there is none.
     """
-    have = {
-        artefact.name
+    plays_in = {
+        (artefact.name, artefact.config.get("domain"))
         for artefact in workspace.artefacts("checkpoint")
-        if artefact.status == "complete" and artefact.config.get("domain") == domain.name
+        if artefact.status == "complete" and artefact.name in DEFAULT_POLICIES
     }
-    refs = [f"checkpoint:{name}" for name in DEFAULT_POLICIES if name in have]
+    refs = [f"checkpoint:{name}" for name in DEFAULT_POLICIES if (name, domain.name) in plays_in]
     if not refs:
+        hint = "run `skilldistill distill`, or name a policy: `skilldistill evaluate composite`"
+        if others := sorted(str(other) for _, other in plays_in):
+            hint = f"add `--domain {others[0]}`"
         raise NotFound(
-            f"{workspace.root} has no checkpoint called {' or '.join(DEFAULT_POLICIES)}",
-            hint="run `skilldistill distill`, or name a policy: `skilldistill evaluate composite`",
+            f"{workspace.root} has no checkpoint called {' or '.join(DEFAULT_POLICIES)} "
+            f"that plays in domain {domain.name!r}",
+            hint=hint,
         )
     return refs
 

@@ -104,6 +104,13 @@ def test_without_arguments_the_latest_students_are_scored(workspace: Workspace) 
     assert labels(evaluate(workspace, config()).report)[2:] == ["distilled", "finetuned"]
 
 
+def test_students_of_another_domain_are_not_scored_but_named(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    with pytest.raises(NotFound, match="that plays in domain 'duel'") as caught:
+        evaluate(workspace, dataclasses.replace(config(), domain="duel"))
+    assert caught.value.hint == "add `--domain tiny`"
+
+
 def test_composite_plays_a_skills_task_with_that_skills_expert_alone(
     workspace: Workspace,
 ) -> None:
