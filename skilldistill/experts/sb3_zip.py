@@ -261,10 +261,23 @@ def _check_spaces(
     observations: Space, actions: Space, skill: Skill, domain: Domain, label: str
 ) -> None:
     """Raise :class:`SpaceMismatch` unless the spaces are the skill's, stating both."""
+    wrong = _mismatch(observations, actions, skill, domain)
+    if not wrong:
+        return
+    fitting = [s.name for s in domain.skills if not _mismatch(observations, actions, s, domain)]
+    own = [task.env_id for task in domain.tasks if task.name == skill.name]
+    hint = f"train it in {(*own, 'an environment')[0]} with that skill's spaces"
+    if fitting:
+        hint = f"it has the spaces of skill {' and of '.join(fitting)}: give --skill {fitting[0]}"
+    raise SpaceMismatch(f"{label} {wrong}", hint=hint)
+
+
+def _mismatch(observations: Space, actions: Space, skill: Skill, domain: Domain) -> str:
+    """In which way the spaces are not the skill's, in words; empty if they are."""
     names = skill.native_observations
     if observations.kind != "Box" or observations.sizes != (len(names),):
-        raise SpaceMismatch(
-            f"{label} observes {observations}; skill {skill.name!r} shows "
+        return (
+            f"observes {observations}; skill {skill.name!r} shows "
             f"Box(({len(names)},)): {', '.join(names)}"
         )
     dims = [domain.actions[column] for column in domain.columns(skill.head)]
@@ -276,12 +289,13 @@ def _check_spaces(
         wanted = [Space("MultiBinary", (count,)), Space("MultiDiscrete", (2,) * count)]
         if count == 1:
             wanted.insert(0, Space("Discrete", (2,)))
-    if not any(_same_space(actions, space) for space in wanted):
-        starts = f" starting at {actions.start}" if any(actions.start) else ""
-        raise SpaceMismatch(
-            f"{label} acts on {actions}{starts}; skill {skill.name!r} takes "
-            f"{' or '.join(map(str, wanted))}: {', '.join(dim.name for dim in dims)}"
-        )
+    if any(_same_space(actions, space) for space in wanted):
+        return ""
+    starts = f" starting at {actions.start}" if any(actions.start) else ""
+    return (
+        f"acts on {actions}{starts}; skill {skill.name!r} takes "
+        f"{' or '.join(map(str, wanted))}: {', '.join(dim.name for dim in dims)}"
+    )
 
 
 def _same_space(found: Space, wanted: Space) -> bool:

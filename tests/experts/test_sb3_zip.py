@@ -22,6 +22,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
+from skilldistill import domain as domains
 from skilldistill.errors import CorruptFile, NotFound, SpaceMismatch, UnsafeFile, UnsupportedExpert
 from skilldistill.experts.activations import TORCH_NAMES
 from skilldistill.experts.network import Expert
@@ -295,6 +296,26 @@ def test_other_spaces_are_refused_naming_both(
     for part in parts:
         assert part in str(caught.value)
     assert caught.value.exit_code == 3
+    assert caught.value.hint == "train it in an environment with that skill's spaces"
+
+
+def test_the_skills_own_environment_is_named(tmp_path: Path) -> None:
+    duel = domains.find("duel")
+    make_model("aim").save(tmp_path / "expert.zip")
+    with pytest.raises(SpaceMismatch) as caught:
+        read_zip(tmp_path / "expert.zip", duel.skill("movement"), duel)
+    assert caught.value.hint == "it has the spaces of skill aiming: give --skill aiming"
+    make_model("aim", obs_dim=11).save(tmp_path / "expert.zip")
+    with pytest.raises(SpaceMismatch) as caught:
+        read_zip(tmp_path / "expert.zip", duel.skill("movement"), duel)
+    own = "train it in skilldistill/Movement-v0 with that skill's spaces"
+    assert caught.value.hint == own
+
+
+def test_a_skill_that_has_the_files_spaces_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpaceMismatch) as caught:
+        read(make_model("aim"), "click", tmp_path)
+    assert caught.value.hint == "it has the spaces of skill aim: give --skill aim"
 
 
 def edit(
