@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from skilldistill import domain as domains
 from skilldistill import errors
-from skilldistill.cli import example, failures, results
+from skilldistill.cli import example, failures, results, scores
 from skilldistill.cli.app import app
 from skilldistill.domain import Domain
 from skilldistill.evaluation.report import (
@@ -222,15 +222,15 @@ def report(retention: float, wins: float, gain: float, task: str) -> EvaluationR
 
 
 def test_the_readmes_notes_are_the_programs() -> None:
-    for note in (notes := results.notes(report(0.77, 0.5, 0.01, "combined"))):
+    for note in (notes := scores.notes(report(0.77, 0.5, 0.01, "combined"))):
         assert f"note: {note}\n" in README
     assert len(notes) == 3
     assert f"note: {results.untaught('dataset:combined@2', ['movement', 'clicking'])}\n" in README
 
 
 def test_a_good_student_and_a_clear_gain_leave_nothing_to_note() -> None:
-    assert results.notes(report(0.97, 0.95, 0.05, "combined")) == []
-    assert results.notes(report(math.nan, math.nan, 0.05, "combined")) == []
+    assert scores.notes(report(0.97, 0.95, 0.05, "combined")) == []
+    assert scores.notes(report(math.nan, math.nan, 0.05, "combined")) == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from skilldistill.cli import results
 from skilldistill.config import CollectConfig, LsConfig, MergeConfig, ShowConfig
-from skilldistill.evaluation.report import EvaluationReport, PolicyEntry, Score, TaskEntry
 from skilldistill.stages.collect import collect
 from skilldistill.stages.finetune import FinetuneResult
 from skilldistill.stages.ls import ls
 from skilldistill.stages.merge import merge
 from skilldistill.stages.show import show
 from skilldistill.workspace.store import Workspace
-from tests.cli.conftest import Invoke
+from tests.cli.conftest import Invoke, terminal, text
 from tests.tiny_workspace import add_checkpoint, add_experts
-
-
-def terminal(width: int) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
-
-
-def text(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def report(**means: dict[str, float]) -> EvaluationReport:
-    """Means by policy and task, each known to 0.02; ``fight`` is the combined task."""
-    tasks = ("walk", "fight")
-    return EvaluationReport(
-        domain="duel",
-        episodes=100,
-        seed=0,
-        first_episode=0,
-        opponent="",
-        versus="",
-        policies=tuple(
-            PolicyEntry(label=name, ref=name, kind="checkpoint" if name[0] == "s" else "baseline")
-            for name in means
-        ),
-        tasks=tuple(
-            TaskEntry(name=name, metrics=("m",), main_metric="m", skill=name == "walk")
-            for name in tasks
-        ),
-        scores=tuple(
-            Score(
-                policy=policy, task=task, metric="m", mean=mean, low=mean - 0.02, high=mean + 0.02,
-                n=100, missing=0, method="t",
-            )
-            for policy, found in means.items()
-            for task, mean in found.items()
-        ),
-        differences=(),
-        retention=(),
-    )  # fmt: skip
-
-
-GOOD = {"random": {"walk": 0.1, "fight": 0.0}, "composite": {"walk": 0.9, "fight": 1.0}}
-
-
-def test_what_another_student_has_reached_is_no_news() -> None:
-    first, second = {"walk": 0.9, "fight": 0.2}, {"walk": 0.9, "fight": 0.97}
-    (note,) = results.notes(report(**GOOD, student=first))
-    assert note.startswith("student reaches 0.200 in fight where composite reaches 1.000")
-    assert results.notes(report(**GOOD, student=first, second=second, successor=second)) == []
-    assert len(results.notes(report(**GOOD, student=first, successor=first))) == 2
-    for known, unknown in (("composite", "student"), ("student", "composite")):
-        means = {**GOOD, known: first, unknown: {"walk": 0.9, "fight": math.nan}}
-        assert results.notes(report(**means)) == []
-
-
-def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:
-    weak = {"random": {"walk": 0.5, "fight": 0.0}, "composite": {"walk": 0.52, "fight": 0.9}}
-    (note,) = results.notes(report(**weak, student={"walk": 0.5, "fight": 0.0}))
-    assert note == "the expert for walk is not clearly better than chance: train or add another"
 
 
 @pytest.fixture
@@ -106,20 +41,6 @@ def test_an_ordinary_terminal_shows_names_whole(workspace: Workspace) -> None:
     for artefact in workspace.artefacts():
         assert artefact.ref in shown
         assert artefact.created[:10] in shown
-
-
-def test_the_score_table_fits_an_ordinary_terminal() -> None:
-    found = report(**GOOD, student={"walk": 0.9, "fight": 0.2})
-    wide = replace(
-        found,
-        tasks=tuple(replace(task, main_metric="a_long_metric") for task in found.tasks),
-        scores=tuple(replace(score, metric="a_long_metric") for score in found.scores),
-    )
-    console = terminal(44)
-    results.report_table(console, wide)
-    shown = text(console)
-    assert "…" not in shown
-    assert shown.splitlines()[1].split()[-2:] == ["a_long_metric"] * 2
 
 
 def test_ls_tells_an_empty_workspace_from_a_search_without_result(workspace: Workspace) -> None:

@@ -1,0 +1,75 @@
+"""The table of scores, and the notes below it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from skilldistill.cli import scores
+from skilldistill.evaluation.report import EvaluationReport, PolicyEntry, Score, TaskEntry
+from tests.cli.conftest import terminal, text
+
+
+def report(**means: dict[str, float]) -> EvaluationReport:
+    """Means by policy and task, each known to 0.02; ``fight`` is the combined task."""
+    tasks = ("walk", "fight")
+    return EvaluationReport(
+        domain="duel",
+        episodes=100,
+        seed=0,
+        first_episode=0,
+        opponent="",
+        versus="",
+        policies=tuple(
+            PolicyEntry(label=name, ref=name, kind="checkpoint" if name[0] == "s" else "baseline")
+            for name in means
+        ),
+        tasks=tuple(
+            TaskEntry(name=name, metrics=("m",), main_metric="m", skill=name == "walk")
+            for name in tasks
+        ),
+        scores=tuple(
+            Score(
+                policy=policy, task=task, metric="m", mean=mean, low=mean - 0.02, high=mean + 0.02,
+                n=100, missing=0, method="t",
+            )
+            for policy, found in means.items()
+            for task, mean in found.items()
+        ),
+        differences=(),
+        retention=(),
+    )  # fmt: skip
+
+
+GOOD = {"random": {"walk": 0.1, "fight": 0.0}, "composite": {"walk": 0.9, "fight": 1.0}}
+
+
+def test_what_another_student_has_reached_is_no_news() -> None:
+    first, second = {"walk": 0.9, "fight": 0.2}, {"walk": 0.9, "fight": 0.97}
+    (note,) = scores.notes(report(**GOOD, student=first))
+    assert note.startswith("student reaches 0.200 in fight where composite reaches 1.000")
+    assert scores.notes(report(**GOOD, student=first, second=second, successor=second)) == []
+    assert len(scores.notes(report(**GOOD, student=first, successor=first))) == 2
+    for known, unknown in (("composite", "student"), ("student", "composite")):
+        means = {**GOOD, known: first, unknown: {"walk": 0.9, "fight": math.nan}}
+        assert scores.notes(report(**means)) == []
+
+
+def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:
+    weak = {"random": {"walk": 0.5, "fight": 0.0}, "composite": {"walk": 0.52, "fight": 0.9}}
+    (note,) = scores.notes(report(**weak, student={"walk": 0.5, "fight": 0.0}))
+    assert note == "the expert for walk is not clearly better than chance: train or add another"
+
+
+def test_the_score_table_fits_an_ordinary_terminal() -> None:
+    found = report(**GOOD, student={"walk": 0.9, "fight": 0.2})
+    wide = replace(
+        found,
+        tasks=tuple(replace(task, main_metric="a_long_metric") for task in found.tasks),
+        scores=tuple(replace(score, metric="a_long_metric") for score in found.scores),
+    )
+    console = terminal(44)
+    scores.report_table(console, wide)
+    shown = text(console)
+    assert "…" not in shown
+    assert shown.splitlines()[1].split()[-2:] == ["a_long_metric"] * 2
