@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,15 +57,46 @@ def parse_reference(text: str) -> Reference:
     return Reference(name, int(version) if at else None, kind if colon else None)
 
 
-def pick(wanted: Reference, known: Sequence[Artefact], root: Path) -> Artefact:
-    """The one of the known artefacts, of the workspace at ``root``, that a reference means.
+def find(ref: str, kind: str | None, known: Sequence[Artefact], root: Path) -> Artefact:
+    """The one of the known artefacts, of the workspace at ``root``, that a text means.
 
-    Without a version that is the latest complete one.
-
-    Raises:
-        NotFound: there is none; names what comes near.
-        ConfigurationError: artefacts of several kinds have that name.
+    Arguments and errors are those of
+    :meth:`~skilldistill.workspace.store.Workspace.resolve`.
     """
+    by_id = {artefact.id: artefact for artefact in known}
+    if "/" in ref or os.sep in ref or (ref.endswith(".h5") and Path(ref).exists()):
+        found = _at_path(ref, known, root)
+    else:
+        wanted = parse_reference(ref)
+        if kind and wanted.kind and wanted.kind != kind:
+            raise _wrong_kind(ref, wanted.kind, kind)
+        wanted = replace(wanted, kind=wanted.kind or kind)
+        if ref in by_id and not any(artefact.name == ref for artefact in known):
+            found = by_id[ref]
+        else:
+            return _pick(wanted, known, root)
+    if kind and found.kind != kind:
+        raise _wrong_kind(ref, found.kind, kind)
+    return found
+
+
+def _at_path(ref: str, known: Sequence[Artefact], root: Path) -> Artefact:
+    for path in (Path(ref).expanduser(), root / ref):
+        for artefact in known:
+            if path.resolve().is_relative_to((root / artefact.place).resolve()):
+                return artefact
+    raise NotFound(f"{ref} is no artefact of {root}", hint="`skilldistill ls` lists what is there")
+
+
+def _wrong_kind(ref: str, kind: str, wanted: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{ref} has kind {kind}, not {wanted}",
+        hint=f"`skilldistill ls --kind {wanted}` lists what can be named here",
+    )
+
+
+def _pick(wanted: Reference, known: Sequence[Artefact], root: Path) -> Artefact:
+    """The artefact that a reference means; without a version, the latest complete one."""
     found = [
         artefact
         for artefact in known

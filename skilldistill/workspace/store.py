@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ from skilldistill.workspace.manifest import (
     Artefact,
     Manifest,
 )
-from skilldistill.workspace.references import parse_reference, pick
+from skilldistill.workspace.references import find
 
 ENVIRONMENT = "SKILLDISTILL_WORKSPACE"
 DEFAULT_FOLDER = "workspace"
@@ -190,22 +190,7 @@ class Workspace:
             NotFound: there is none; names what comes near.
             ConfigurationError: it is no reference, means two kinds, or another than ``kind``.
         """
-        known = self.manifest().artefacts
-        by_id = {artefact.id: artefact for artefact in known}
-        if "/" in ref or os.sep in ref or (ref.endswith(".h5") and Path(ref).exists()):
-            found = self._at_path(ref, known)
-        else:
-            wanted = parse_reference(ref)
-            if kind and wanted.kind and wanted.kind != kind:
-                raise _wrong_kind(ref, wanted.kind, kind)
-            wanted = replace(wanted, kind=wanted.kind or kind)
-            if ref in by_id and not any(artefact.name == ref for artefact in known):
-                found = by_id[ref]
-            else:
-                return pick(wanted, known, self.root)
-        if kind and found.kind != kind:
-            raise _wrong_kind(ref, found.kind, kind)
-        return found
+        return find(ref, kind, self.manifest().artefacts, self.root)
 
     def path(self, artefact: Artefact) -> Path:
         """Where an artefact lies: a dataset's file, any other kind's directory.
@@ -382,15 +367,6 @@ class Workspace:
         following = replace(manifest, generation=manifest.generation + step)
         manifests.save(self.root, following, keep=not problem)
 
-    def _at_path(self, ref: str, known: Sequence[Artefact]) -> Artefact:
-        for path in (Path(ref).expanduser(), self.root / ref):
-            for artefact in known:
-                if path.resolve().is_relative_to((self.root / artefact.place).resolve()):
-                    return artefact
-        raise NotFound(
-            f"{ref} is no artefact of {self.root}", hint="`skilldistill ls` lists what is there"
-        )
-
     def _publish(self, draft: Draft, artefact: Artefact) -> Artefact:
         """Rename a checked draft to the next free version and record it."""
         with disk(draft.path), self._lock(self.commit_timeout):
@@ -488,10 +464,3 @@ def _has_manifest(root: Path) -> bool:
             hint="choose another directory with --workspace",
         )
     return exists
-
-
-def _wrong_kind(ref: str, kind: str, wanted: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{ref} has kind {kind}, not {wanted}",
-        hint=f"`skilldistill ls --kind {wanted}` lists what can be named here",
-    )
