@@ -27,6 +27,7 @@ from skilldistill.errors import NotFound
 from skilldistill.stages import references
 from skilldistill.stages.expert_references import ResolvedExpert, find_experts
 from skilldistill.stages.init import place_of
+from skilldistill.stages.presets import step_configs
 from skilldistill.stages.sources import find_checkpoint, find_dataset
 from skilldistill.workspace.manifest import FILENAME, check_name
 from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace, check_root
@@ -104,8 +105,6 @@ def _effective(config: Any) -> Mapping[str, Any]:
     """The settings in force; for a run, those of each of its steps, too."""
     if not isinstance(config, RunConfig):
         return asdict(config)
-    from skilldistill.stages.run import step_configs
-
     steps = step_configs(config, domains.find(config.domain)).settings()
     return {**asdict(config), "steps": steps}
 
@@ -223,7 +222,7 @@ def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:
 
 
 def _run(config: RunConfig, workspace: Workspace | None) -> _Plan:
-    from skilldistill.stages.run import dataset_of, step_configs
+    from skilldistill.stages.run import dataset_of
 
     domain = domains.find(config.domain)
     steps = step_configs(config, domain)

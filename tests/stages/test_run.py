@@ -12,9 +12,11 @@ from skilldistill import domain as domains
 from skilldistill.config import CollectConfig, DistillConfig, RunConfig
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.progress import Progress
+from skilldistill.stages import presets
 from skilldistill.stages import run as run_stage
 from skilldistill.stages.collect import collect
-from skilldistill.stages.run import PRESETS, Preset, RunResult, already_made, step_configs
+from skilldistill.stages.presets import PRESETS, Preset
+from skilldistill.stages.run import RunResult, already_made
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.tiny_workspace import add_expert, ship, steer
@@ -32,10 +34,7 @@ NAMES = ["collect", "collect", "merge", "distill", "finetune", "evaluate"]
 @pytest.fixture(autouse=True)
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A preset of seconds, and a domain that ships its experts."""
-    import sys
-
-    module = sys.modules["skilldistill.stages.run"]
-    monkeypatch.setattr(module, "PRESETS", {**PRESETS, "quick": SMALL})
+    monkeypatch.setattr(presets, "PRESETS", {**PRESETS, "quick": SMALL})
     for drawn in ("skilldistill.evaluation.pictures.draw", "skilldistill.learning.pictures.draw"):
         monkeypatch.setattr(drawn, lambda *_: [])  # half of the time, and tested elsewhere
     domains.register(dataclasses.replace(tiny.DOMAIN, shipped_experts=ship(tmp_path / "shipped")))
@@ -205,16 +204,6 @@ def test_a_skill_without_expert_stops_the_run_with_the_next_command(workspace: W
     assert "skilldistill train --skill steer" in caught.value.hint
 
 
-def test_the_presets_are_those_of_the_guide() -> None:
-    quick, full = PRESETS["quick"], PRESETS["full"]
-    assert (quick.episodes, quick.evaluation_episodes) == (100, 100)
-    assert quick.distill == {"epochs": 50, "large_batch": True}
-    assert quick.finetune == {"timesteps": 100_000}
-    assert full.distill["rounds"] == 5
-    assert full.finetune == {"timesteps": 1_000_000, "opponent": "mix"}
-    assert full.evaluation_episodes == 512
-
-
 def test_what_was_set_for_a_step_goes_before_the_preset(workspace: Workspace) -> None:
     given = {
         "collect": {"episodes": 4, "name": "mine"},
@@ -247,23 +236,6 @@ def test_the_question_names_the_timesteps_in_force(workspace: Workspace) -> None
     }
     run(workspace, dataclasses.replace(CONFIG, steps=steps), confirm=questions.append)  # type: ignore[arg-type]
     assert questions == ["Fine-tune the distilled policy with 1,234 steps of PPO?"]
-
-
-def test_a_batch_size_of_ones_own_turns_off_the_presets_large_batches() -> None:
-    configs = step_configs(RunConfig(steps={"distill": {"batch_size": 512}}), tiny.DOMAIN)
-    assert (configs.distill.batch_size, configs.distill.large_batch) == (512, False)
-    assert step_configs(RunConfig(), tiny.DOMAIN).distill.large_batch
-
-
-def test_what_ties_the_steps_together_cannot_be_set() -> None:
-    steps = {
-        "collect": {"skill": "ring", "expert": "x"},
-        "distill": {"dataset": "x", "resume": True},
-        "finetune": {"start": "x", "resume": True},
-    }
-    assert step_configs(RunConfig(steps=steps), tiny.DOMAIN) == step_configs(
-        RunConfig(), tiny.DOMAIN
-    )
 
 
 @pytest.mark.parametrize(
