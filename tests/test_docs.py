@@ -225,7 +225,14 @@ def test_the_readmes_notes_are_the_programs() -> None:
     for note in (notes := scores.notes(report(0.77, 0.5, 0.01, "combined"))):
         assert f"note: {note}\n" in README
     assert len(notes) == 3
+    (note,) = scores.notes(report(0.97, 0.99, 0.0, "combined"))
+    assert f"note: {note}\n" in README
     assert f"note: {results.untaught('dataset:combined@2', ['movement', 'clicking'])}\n" in README
+
+
+def test_a_policy_that_fell_is_not_excused_by_how_well_it_began() -> None:
+    (note,) = scores.notes(report(0.97, 0.99, -0.1, "combined"))
+    assert note.endswith("evaluate more episodes, or fine-tune for more `--timesteps`")
 
 
 def test_a_good_student_and_a_clear_gain_leave_nothing_to_note() -> None:

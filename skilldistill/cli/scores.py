@@ -88,9 +88,15 @@ def _fight_notes(report: EvaluationReport, task: str, student: str, *, reached: 
         )
     gain = report.difference(student, task)
     if gain is not None and not gain.low > 0:
+        advice = "evaluate more episodes, or fine-tune for more `--timesteps`"
+        start = report.score(gain.versus, task)
+        if gain.high >= 0 and start is not None and start.high >= goal:
+            advice = (
+                f"that one does as well as {COMPOSITE} already, so compare their other metrics "
+                "in the report, or evaluate with another `--opponent`"
+            )
         found.append(
             f"{student} is not clearly better than {gain.versus} in {task} "
-            f"({gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}): "
-            "evaluate more episodes, or fine-tune for more `--timesteps`"
+            f"({gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}): {advice}"
         )
     return found
