@@ -24,6 +24,7 @@ from skilldistill.experts.archive import Archive, Limits
 from skilldistill.experts.files import open_regular
 from skilldistill.experts.network import Expert, HeadKind, Layer, Normaliser
 from skilldistill.experts.normaliser import read_normaliser
+from skilldistill.experts.pickles import refuse_dangerous
 from skilldistill.experts.sb3_text import (
     PolicyText,
     Space,
@@ -33,7 +34,7 @@ from skilldistill.experts.sb3_text import (
     read_policy,
     read_spaces,
 )
-from skilldistill.experts.torch_file import confirm, read_tensors, refuse_dangerous, scan
+from skilldistill.experts.torch_file import confirm, read_tensors, scan
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

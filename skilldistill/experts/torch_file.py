@@ -12,10 +12,8 @@ from __future__ import annotations
 import io
 import math
 import pickletools
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,13 +22,11 @@ from numpy.typing import NDArray
 
 from skilldistill.errors import CorruptFile, UnsafeFile, UnsupportedExpert, excerpt
 from skilldistill.experts.archive import Archive, Limits
+from skilldistill.experts.pickles import quiet
 
 MAX_BYTES = 64 * 2**20
 MAX_OPCODES = 100_000
 MAX_PICKLE_BYTES = 4 * 2**20
-MAX_IDLE_OPCODES = 1_000_000
-"""Of pickles that nothing here interprets, all together. Objects take about five bytes per
-opcode, so that nothing honest which fits into the text comes near; it keeps bombs short."""
 MAX_DIMENSIONS = 8
 _LIMITS = Limits(members=4096, member_bytes=MAX_BYTES, total_bytes=MAX_BYTES)
 _BFLOAT16 = "torch BFloat16Storage"
@@ -103,7 +99,7 @@ def scan(data: bytes, label: str, *, any_content: bool = False) -> dict[str | in
     pickled = f"{prefix}/data.pkl"
     if archive.size(pickled) > MAX_PICKLE_BYTES:
         raise UnsafeFile(f"{label}: its pickle has {archive.size(pickled)} bytes")
-    with _quiet():
+    with quiet():
         content = _Machine(archive, prefix, label).run(archive.read(pickled))
     if any_content and not isinstance(content, dict):
         return {}
@@ -141,14 +137,6 @@ def read_tensors(
         if not np.isfinite(arrays[name]).all():
             raise CorruptFile(f"{label}: tensor {excerpt(name)!r} holds NaN or infinity")
     return arrays
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings that decoding a pickle's texts may give: the errors are enough."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _named_places(content: Mapping[str | int, Any], label: str) -> dict[str, TensorPlace]:
@@ -380,72 +368,3 @@ def _place(storage: _Storage, offset: Any, size: Any, stride: Any) -> TensorPlac
     if elements > storage.count or (elements and last >= storage.count):
         raise ValueError(f"a tensor of size {excerpt(size)} in {storage.count} numbers")
     return TensorPlace(storage.dtype, storage.key, offset, size, stride)
-
-
-# fmt: off
-_DANGEROUS_MODULES = frozenset((
-    "asyncio", "bdb", "codeop", "commands", "ctypes", "ftplib", "http", "importlib", "marshal",
-    "multiprocessing", "nt", "os", "pdb", "pickle", "pip", "popen2", "posix", "pty", "pydoc",
-    "requests", "runpy", "shutil", "smtplib", "socket", "subprocess", "sys", "timeit", "urllib",
-    "webbrowser", "zipimport",
-))
-_DANGEROUS_BUILTINS = frozenset((
-    "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "globals",
-    "input", "locals", "open", "setattr", "vars",
-))
-# fmt: on
-
-
-def dangerous_call(pickled: bytes, budget: Iterator[int]) -> str:
-    """The first well-known harmful function a pickle refers to, or an empty string.
-
-    A courtesy, not a defence: nothing here ever runs that pickle, but other programs would.
-
-    Args:
-        pickled: the pickle.
-        budget: yields once per opcode that may still be looked at.
-
-    Raises:
-        ValueError: not a pickle, or the budget is used up.
-    """
-    memo: dict[Any, Any] = {}
-    texts: list[Any] = ["", ""]
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if next(budget, None) is None:
-            raise ValueError(f"more than {MAX_IDLE_OPCODES} pickle opcodes in all")
-        found = ""
-        match opcode.name:
-            case "GLOBAL" | "INST":
-                found = str(argument)
-            case "STACK_GLOBAL":
-                found = f"{texts[-2]} {texts[-1]}"
-            case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
-                texts = [texts[-1], argument]
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = texts[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = texts[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                texts = [texts[-1], memo.get(argument, "")]
-        module, _, name = found.partition(" ")
-        parts = {module.split(".")[0], *name.split(".")}
-        harmful = bool(parts & _DANGEROUS_MODULES)
-        if module in ("builtins", "__builtin__"):
-            harmful = harmful or name in _DANGEROUS_BUILTINS
-        if harmful:
-            return f"{module}.{name}"
-    return ""
-
-
-def refuse_dangerous(entries: Mapping[str, bytes], label: str) -> None:
-    """Raise :class:`UnsafeFile` if one of the pickles, by name, would call something harmful."""
-    budget = iter(range(MAX_IDLE_OPCODES))
-    for name, pickled in entries.items():
-        field = f"{label}: the pickle of {excerpt(name)!r}"
-        try:
-            with _quiet():
-                found = dangerous_call(pickled, budget)
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-            raise CorruptFile(f"{field} is broken: {excerpt(str(error))}") from error
-        if found:
-            raise UnsafeFile(f"{field} would call {excerpt(found)} when loaded")
