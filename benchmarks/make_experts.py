@@ -17,7 +17,8 @@ from typing import Any
 from skilldistill import domain as domains
 from skilldistill.config import TrainConfig
 from skilldistill.domain import Task
-from skilldistill.experts.network import CARD_FILE, WEIGHTS_FILE, Expert
+from skilldistill.experts.card import CARD_FILE, WEIGHTS_FILE
+from skilldistill.experts.network import Expert
 from skilldistill.progress import Progress
 from skilldistill.stages.train import PICTURE, TrainResult, train
 from skilldistill.workspace.store import Workspace

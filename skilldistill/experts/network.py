@@ -16,31 +16,32 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
 from skilldistill import domain as domains
 from skilldistill.domain import Domain, Skill
-from skilldistill.errors import ConfigurationError, CorruptFile, NotFound, excerpt
+from skilldistill.errors import ConfigurationError, CorruptFile, excerpt
 from skilldistill.experts import blocks, checks
 from skilldistill.experts.activations import ACTIVATIONS, sigmoid
-from skilldistill.experts.files import read_regular
+from skilldistill.experts.card import (
+    AGAIN,
+    CARD_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    WEIGHTS_FILE,
+    canonical,
+    read_card,
+    read_tensors,
+    word,
+)
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 HeadKind = Literal["bernoulli", "gaussian", "squashed"]
 
-FORMAT = "skilldistill.expert"
-FORMAT_VERSION = 1
-WEIGHTS_FILE = "expert.safetensors"
-CARD_FILE = "expert.json"
-MAX_WEIGHTS_BYTES = 128 * 2**20
-MAX_CARD_BYTES = 4 * 2**20
 SDE_EPSILON = 1e-6
 """Added to the variance of state-dependent noise; value of stable_baselines3's
 ``StateDependentNoiseDistribution``."""
-_AGAIN = "add it again with `skilldistill experts add`, or train it with `skilldistill train`"
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,9 @@ class Expert:
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that decides what the expert does, the same on every machine."""
-        digest = hashlib.sha256(_canonical(self._shape()))
+        digest = hashlib.sha256(canonical(self._shape()))
         for name, tensor in sorted(self.tensors().items()):
-            digest.update(_canonical([name, str(tensor.dtype), list(tensor.shape)]))
+            digest.update(canonical([name, str(tensor.dtype), list(tensor.shape)]))
             digest.update(tensor.astype(tensor.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
@@ -310,18 +311,18 @@ class Expert:
             CorruptFile: anything else.
         """
         directory = Path(directory)
-        card = _read_card(directory / CARD_FILE)
-        tensors = _read_tensors(directory / WEIGHTS_FILE)
+        card = read_card(directory / CARD_FILE)
+        tensors = read_tensors(directory / WEIGHTS_FILE)
         try:
             expert = _assemble(card, tensors)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = excerpt(str(error))
             raise CorruptFile(
-                f"{directory / CARD_FILE}: bad or missing entry: {reason}", hint=_AGAIN
+                f"{directory / CARD_FILE}: bad or missing entry: {reason}", hint=AGAIN
             ) from error
         if expert.sha256 != card.get("sha256"):
             raise CorruptFile(
-                f"{directory}: the weights are not those {CARD_FILE} describes", hint=_AGAIN
+                f"{directory}: the weights are not those {CARD_FILE} describes", hint=AGAIN
             )
         if domain is not None and domain.name != expert.domain:
             raise CorruptFile(f"{directory}: made for domain {expert.domain!r}, not {domain.name}")
@@ -373,52 +374,6 @@ def _tanh_std(mean: Float32Array, std: Float32Array) -> Float32Array:
     return result
 
 
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _read_bytes(path: Path, limit: int) -> bytes:
-    try:
-        return read_regular(path, limit)
-    except NotFound as error:
-        raise NotFound(
-            f"no expert at {path.parent}: {path.name} is missing",
-            hint="list the experts there are with `skilldistill experts ls`",
-        ) from error
-
-
-def _no_constant(name: str) -> None:
-    """Refuse ``NaN`` and ``Infinity``, which JSON has not and Python reads."""
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    content = _read_bytes(path, MAX_CARD_BYTES)
-    try:
-        card = json.loads(content, parse_constant=_no_constant)
-        _canonical(card)  # what was read can be written: 1e999 is infinite
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise CorruptFile(f"{path} does not describe an expert (format {FORMAT!r})")
-    if card.get("format_version") != FORMAT_VERSION:
-        raise CorruptFile(
-            f"{path} has format version {excerpt(card.get('format_version'))}, "
-            f"this is {FORMAT_VERSION}",
-            hint="install the skilldistill that wrote it, or a newer one",
-        )
-    return card
-
-
-def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        tensors: dict[str, NDArray[Any]] = parse_safetensors(_read_bytes(path, MAX_WEIGHTS_BYTES))
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        reason = excerpt(str(error))
-        raise CorruptFile(f"{path} is not a safetensors file of plain arrays: {reason}") from error
-    return tensors
-
-
 def _assemble(card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Expert:
     """The expert that the card and the arrays describe; errors of many kinds if they do not."""
     layers = [
@@ -432,9 +387,9 @@ def _assemble(card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> E
     ]
     scaler = card["normaliser"]
     expert = Expert(
-        name=_word(card, "name"),
-        skill=_word(card, "skill"),
-        domain=_word(card, "domain"),
+        name=word(card, "name"),
+        skill=word(card, "skill"),
+        domain=word(card, "domain"),
         layers=tuple(layers),
         head=card["head"],
         low=np.array(card["low"], dtype=np.float32),
@@ -453,11 +408,3 @@ def _assemble(card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> E
     if unknown:
         raise ValueError(f"unknown tensors {', '.join(sorted(unknown))}")
     return expert
-
-
-def _word(card: Mapping[str, Any], field: str) -> str:
-    """A name on the card, short enough to be one."""
-    value = card[field]
-    if not isinstance(value, str) or value != excerpt(value):
-        raise ValueError(f"{field} is no short text")
-    return value

@@ -11,7 +11,8 @@ from skilldistill import domain as domains
 from skilldistill.config import ExpertsAddConfig
 from skilldistill.domain import Domain, Skill
 from skilldistill.errors import ConfigurationError, SpaceMismatch, UnsupportedExpert
-from skilldistill.experts.network import CARD_FILE, Expert
+from skilldistill.experts.card import CARD_FILE
+from skilldistill.experts.network import Expert
 from skilldistill.experts.sb3_zip import read_trusted, read_zip
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.references import check_policy_name

@@ -10,7 +10,8 @@ from skilldistill import domain as domains
 from skilldistill.config import ExpertsLsConfig
 from skilldistill.domain import Domain
 from skilldistill.errors import SkillDistillError
-from skilldistill.experts.network import CARD_FILE, Expert
+from skilldistill.experts.card import CARD_FILE
+from skilldistill.experts.network import Expert
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
