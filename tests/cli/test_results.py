@@ -173,6 +173,19 @@ def test_the_next_command_is_for_the_same_domain(
     assert following(invoke, "merge") == "skilldistill distill --domain tiny"
 
 
+def test_an_experts_next_command_is_for_its_domain(workspace: Workspace, invoke: Invoke) -> None:
+    own = workspace.path(workspace.resolve("expert:ring"))
+    collecting = "skilldistill collect --skill ring --domain tiny"
+    tiny = ("--domain", "tiny")
+    added = following(invoke, "experts", "add", "bell", str(own), "--skill", "ring", *tiny)
+    assert added == collecting
+    short = ("--timesteps", "1024", "--evaluations", "1", "--eval-episodes", "4")
+    assert following(invoke, "train", "--skill", "ring", *short, *tiny) == collecting
+    add_checkpoint(workspace)
+    tuned = ("finetune", "--timesteps", "64", "--n-steps", "16", "--guard-every", "0", *tiny)
+    assert following(invoke, *tuned).endswith("checkpoint:finetuned@1 --domain tiny")
+
+
 @pytest.mark.usefixtures("at_home")
 def test_a_workspace_that_settings_name_is_not_named_again(here: Path, invoke: Invoke) -> None:
     add_experts(Workspace.create(here / "proj"))
