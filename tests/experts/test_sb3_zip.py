@@ -307,8 +307,8 @@ def test_the_skills_own_environment_is_named(tmp_path: Path) -> None:
     assert caught.value.hint == "it has the spaces of skill aiming: give --skill aiming"
     make_model("aim", obs_dim=11).save(tmp_path / "expert.zip")
     with pytest.raises(SpaceMismatch) as caught:
-        read_zip(tmp_path / "expert.zip", duel.skill("movement"), duel)
-    own = "train it in skilldistill/Movement-v0 with that skill's spaces"
+        read_zip(tmp_path / "expert.zip", duel.skill("clicking"), duel)
+    own = "train it in skilldistill/Clicking-v0 with that skill's spaces"
     assert caught.value.hint == own
 
 

@@ -16,7 +16,7 @@ from skilldistill.experts.composite import CompositePolicy
 from skilldistill.policy import checkpoint
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import Progress
-from skilldistill.stages.distill import DistillResult, distill, labellers
+from skilldistill.stages.distill import DistillResult, distill, labellers, untaught
 from skilldistill.workspace.store import Workspace
 from tests.learning.tiny_data import prepared, ring_expert, steer_expert
 from tests.tiny import DOMAIN
@@ -65,6 +65,18 @@ def test_rounds_are_labelled_by_the_experts_that_made_the_data(workspace: Worksp
     assert labellers(workspace, DOMAIN, info)["steer"].ref == "expert:steer@2"
     with pytest.raises(NotFound):  # and this domain ships none
         labellers(None, DOMAIN, info)
+
+
+def test_a_skill_is_taught_by_its_own_task_or_by_a_wider_one() -> None:
+    skill, task = DOMAIN.skill("steer"), DOMAIN.task("steer")
+    domain = replace(  # two skills may share a head
+        DOMAIN,
+        skills=(*DOMAIN.skills, replace(skill, name="swerve")),
+        tasks=(*DOMAIN.tasks, replace(task, name="swerve")),
+    )
+    assert untaught(domain, ["steer"]) == ("ring", "swerve")
+    assert untaught(domain, ["swerve", "ring"]) == ("steer",)
+    assert untaught(domain, ["both"]) == ()
 
 
 @pytest.mark.slow
