@@ -18,7 +18,10 @@ import skilldistill
 
 ROOT = Path(skilldistill.__file__).parent
 FLOORS = (
-    {"errors", "config", "domain", "progress", "randomness", "settings"},
+    {
+        *("errors", "config", "domain", "progress", "randomness", "settings"),
+        *("threads", "training_state"),
+    },
     {"duel", "workspace", "data"},
     {"experts", "policy"},
     {"learning", "evaluation"},

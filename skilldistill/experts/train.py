@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,14 +22,20 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from skilldistill import domain as domains
 from skilldistill.config import TrainConfig
 from skilldistill.domain import Domain, Skill
-from skilldistill.errors import ConfigurationError, CorruptFile, NotInstalled
+from skilldistill.errors import ConfigurationError, NotInstalled
 from skilldistill.experts.network import Expert, Normaliser
 from skilldistill.experts.sb3_zip import from_sb3
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.threads import one_thread
+from skilldistill.training_state import (
+    STATE_FILE,
+    TENSORBOARD_FOLDER,
+    packed,
+    read_state,
+    strange_state,
+)
 from skilldistill.workspace.files import replace_file
 
-STATE_FILE = "training_state"
-TENSORBOARD_FOLDER = "tensorboard"
 _VERSION = 1
 _ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 _SAVE_SECONDS = 1.0
@@ -203,7 +207,7 @@ def train(
         run = watch.run = _restore(directory / STATE_FILE, model, vec_env, config)
     start, saved = time.perf_counter() - run.seconds, time.perf_counter()
     callback.on_training_start(locals(), globals())
-    with _one_thread():
+    with one_thread():  # sums depend on the number of threads
         while model.num_timesteps < settings.timesteps:
             # A rollout that is cut short is dropped: the saved state is from before it.
             if not model.collect_rollouts(vec_env, callback, model.rollout_buffer, model.n_steps):
@@ -234,17 +238,6 @@ def train(
         seconds=run.seconds,
         stopped=watch.signum,
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small networks lose more by threads than they gain, and sums depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _make_model(
@@ -347,7 +340,6 @@ def _save(path: Path, run: _Run, model: PPO, vec_env: VecEnv) -> None:
     numpy_random: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     numpy_random["state"]["key"] = torch.from_numpy(numpy_random["state"]["key"].astype(np.int64))
     state = {
-        "version": _VERSION,
         "run": json.dumps(
             {
                 "curve": [asdict(point) for point in run.curve],
@@ -370,9 +362,7 @@ def _save(path: Path, run: _Run, model: PPO, vec_env: VecEnv) -> None:
         "last_observations": torch.from_numpy(np.array(model._last_obs)),
         "last_starts": torch.from_numpy(np.array(model._last_episode_starts)),
     }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    replace_file(path, buffer.getvalue())
+    replace_file(path, packed(state, version=_VERSION))
 
 
 def _restore(path: Path, model: PPO, vec_env: VecEnv, config: TrainConfig) -> _Run:
@@ -381,11 +371,8 @@ def _restore(path: Path, model: PPO, vec_env: VecEnv, config: TrainConfig) -> _R
     Raises:
         CorruptFile: it is damaged, or of another version.
     """
-    afresh = "run without --resume to start afresh"
+    state = read_state(path, version=_VERSION)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["version"] != _VERSION:
-            raise CorruptFile(f"{path} has version {state['version']}", hint=afresh)
         saved = json.loads(state["run"])
         model.policy.load_state_dict(state["policy"])
         model.policy.optimizer.load_state_dict(state["optimizer"])
@@ -398,10 +385,8 @@ def _restore(path: Path, model: PPO, vec_env: VecEnv, config: TrainConfig) -> _R
             seconds=saved["seconds"],
             returns=saved["returns"],
         )
-    except CorruptFile:
-        raise
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise CorruptFile(f"{path} cannot be read: {error}", hint=afresh) from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise strange_state(path, error) from error
     _set_statistics(vec_env, state["statistics"])
     model.num_timesteps = int(state["timesteps"])
     model._n_updates = int(state["updates"])

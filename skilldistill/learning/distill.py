@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,18 @@ import torch
 from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
-from skilldistill.errors import ConfigurationError, Interrupted, NotInstalled
+from skilldistill.errors import ConfigurationError, Interrupted
 from skilldistill.learning.device import pick_device, product_dtype
 from skilldistill.learning.distill_state import (
-    METRICS_FILE,
-    STATE_FILE,
     Record,
     State,
     begin,
     match_std,
     resume,
     save,
-    write_metrics,
 )
 from skilldistill.learning.flat_adam import FlatAdam, flattened
+from skilldistill.learning.journal import board
 from skilldistill.learning.losses import LOG_STD_FLOOR, Gradients, Objective, loss, row_weights
 from skilldistill.learning.measures import (
     HeadSums,
@@ -62,7 +60,6 @@ READ_ROWS = 1 << 15
 """Rows gathered at once and then cut into batches; also how often ``stop`` is asked."""
 SAVE_SECONDS = 5.0
 """Least time between two savings of the training state."""
-TENSORBOARD_FOLDER = "tensorboard"
 
 Relabel = Callable[[DistilledPolicyNetwork, int], DatasetReader]
 """Plays a round (1, 2, …) with the student as it is and returns the labelled rows, opened."""
@@ -115,7 +112,7 @@ def distill(
     device, objective = check_settings(domain, config)
     state = resume(domain, config, directory, device) if config.resume else None
     with ExitStack() as stack:
-        board = stack.enter_context(_tensorboard(config, directory))
+        writer = stack.enter_context(board(directory)) if config.tensorboard else None
         sources = [_open(reader, objective, config, device, by_skill=config.balanced)]
         if state is None:
             state = begin(domain, config, device)
@@ -133,7 +130,7 @@ def distill(
                 stopped = interruption.signum
                 save(state, directory)
                 break
-            run = Run(config, objective, sources, state, directory, progress, stop, board)
+            run = Run(config, objective, sources, state, directory, progress, stop, writer)
             stopped = run.phase()
             if stopped or state.phase == config.rounds:
                 break
@@ -187,6 +184,7 @@ class Run:
     progress: ProgressCallback
     stop: StopCheck
     board: Any
+    """TensorBoard's writer, or None."""
 
     def __post_init__(self) -> None:
         config, state = self.config, self.state
@@ -409,25 +407,11 @@ def _held_out(sources: list[Source]) -> Judged:
     return join(held_out or [rows for source in sources for rows in source.learnt().values()])
 
 
-def _tensorboard(config: DistillConfig, directory: Path) -> AbstractContextManager[Any]:
-    if not config.tensorboard:
-        return nullcontext()
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise NotInstalled("TensorBoard", "plots") from error
-    writer: AbstractContextManager[Any] = SummaryWriter(str(directory / TENSORBOARD_FOLDER))
-    return writer
-
-
 __all__ = [
-    "METRICS_FILE",
-    "STATE_FILE",
     "DistillOutcome",
     "Relabel",
     "check_settings",
     "distill",
     "learning_rate",
     "parse_head_weights",
-    "write_metrics",
 ]

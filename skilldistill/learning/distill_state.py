@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
 from skilldistill.config import DistillConfig
 from skilldistill.domain import Domain
-from skilldistill.errors import CorruptFile
+from skilldistill.learning.journal import write_records
 from skilldistill.learning.losses import LOG_STD_FLOOR, Labels
 from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.training_state import STATE_FILE, copied, packed, read_state, strange_state
 from skilldistill.workspace.files import replace_file
 
-STATE_FILE = "training_state"
-METRICS_FILE = "metrics.jsonl"
+_VERSION = 1
 
 Record = dict[str, float]
 """One epoch's line in ``metrics.jsonl``."""
@@ -79,15 +76,15 @@ def save(state: State, directory: Path) -> None:
     Raises:
         DiskProblem: the disk is full or fails.
     """
-    tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    for index, moments in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    counters = {name: repr(getattr(state, name)) for name in _COUNTERS}
-    header = {"counters": json.dumps(counters), "history": json.dumps(state.history)}
-    replace_file(directory / STATE_FILE, serialise_tensors(tensors, metadata=header))
-    write_metrics(state.history, directory / METRICS_FILE)
+    content = {
+        "network": state.network.state_dict(),
+        "best": state.best,
+        "optimiser": state.optimiser.state_dict()["state"],
+        "counters": {name: getattr(state, name) for name in _COUNTERS},
+        "history": json.dumps(state.history),
+    }
+    replace_file(directory / STATE_FILE, packed(copied(content), version=_VERSION))
+    write_records(state.history, directory)
 
 
 def resume(
@@ -97,38 +94,20 @@ def resume(
     path = directory / STATE_FILE
     if not path.exists():
         return None
+    content = read_state(path, version=_VERSION)
     state = begin(domain, config, device)
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            header = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name, value in json.loads(header["counters"]).items():
-            setattr(state, name, type(getattr(state, name))(value))
-        state.history = json.loads(header["history"])
-        state.network.load_state_dict(_under(tensors, "network."))
-        state.best = _under(tensors, "best.")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under(tensors, "optimiser.").items():
-            index, _, kind = name.partition(".")
-            moments.setdefault(int(index), {})[kind] = value
-        state.optimiser.load_state_dict(
-            {**state.optimiser.state_dict(), "state": moments}  # lr is set at every step
+        for name in _COUNTERS:
+            setattr(state, name, content["counters"][name])
+        state.history = json.loads(content["history"])
+        state.network.load_state_dict(content["network"])
+        state.best = {name: tensor.to(device) for name, tensor in content["best"].items()}
+        state.optimiser.load_state_dict(  # lr is set at every step
+            {**state.optimiser.state_dict(), "state": content["optimiser"]}
         )
-    except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise CorruptFile(
-            f"{path} is damaged: {error}", hint="start again without --resume"
-        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise strange_state(path, error) from error
     return state
-
-
-def write_metrics(history: list[Record], path: Path) -> None:
-    """Write ``metrics.jsonl``: one JSON object per epoch.
-
-    Raises:
-        DiskProblem: the disk is full or fails.
-    """
-    lines = [json.dumps({k: _number(v) for k, v in record.items()}) + "\n" for record in history]
-    replace_file(path, "".join(lines).encode())
 
 
 def _state(network: DistilledPolicyNetwork, config: DistillConfig) -> State:
@@ -138,11 +117,3 @@ def _state(network: DistilledPolicyNetwork, config: DistillConfig) -> State:
 
 
 _COUNTERS = ("phase", "epoch", "step", "loss_sum", "best_loss", "waiting", "rows", "seconds")
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -14,6 +14,7 @@ interrupted run saves the latest one, so that going on repeats the unfinished ro
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 import time
@@ -28,9 +29,9 @@ import torch
 
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
-from skilldistill.errors import CorruptFile, Interrupted
+from skilldistill.errors import Interrupted
 from skilldistill.learning.device import pick_device, product_dtype
-from skilldistill.learning.journal import BOARD_FOLDER, Journal
+from skilldistill.learning.journal import Journal
 from skilldistill.learning.keeper import Evaluate, Keeper
 from skilldistill.learning.pace import Pace
 from skilldistill.learning.ppo import FinetunePPO, Stopped
@@ -44,14 +45,22 @@ from skilldistill.learning.sparring import (
     shape,
     stagger,
 )
-from skilldistill.learning.training_state import AFRESH, STATE_FILE, load_state, save_state
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.training_state import (
+    STATE_FILE,
+    TENSORBOARD_FOLDER,
+    packed,
+    read_state,
+    strange_state,
+)
+from skilldistill.workspace.files import replace_file
 
 WARMUP_UPDATES = 5
 """Most updates of the critic alone on one rollout, in case it never explains enough."""
+STATE_VERSION = 2
 SAVE_SECONDS = 15.0
 
 
@@ -105,16 +114,14 @@ def finetune(
     chosen = expand(config.opponent, start.domain) if opponents is None else tuple(opponents)
     run = _Run(start, config, chosen, evaluate, versus, stop)
     if config.resume and (directory / STATE_FILE).exists():
-        state = load_state(directory / STATE_FILE)
+        state = read_state(directory / STATE_FILE, version=STATE_VERSION)
         try:
-            run.restore(state)
+            run.restore({**state, "records": json.loads(state["records"])})
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CorruptFile(
-                f"{directory / STATE_FILE} is no state of this run: {error}", hint=AFRESH
-            ) from error
+            raise strange_state(directory / STATE_FILE, error) from error
     saved = time.monotonic()
     boundary: dict[str, Any] = {}
-    shutil.rmtree(directory / BOARD_FOLDER, ignore_errors=True)  # the records come again
+    shutil.rmtree(directory / TENSORBOARD_FOLDER, ignore_errors=True)  # the records come again
     with Journal(directory, tensorboard=config.tensorboard) as journal:
         run.journal = journal.write
         for record in run.records:
@@ -126,7 +133,7 @@ def finetune(
             while run.steps < config.timesteps and not run.keeper.given_up:
                 boundary = run.state()
                 if time.monotonic() - saved > SAVE_SECONDS:
-                    save_state(directory / STATE_FILE, boundary)
+                    _save(boundary, directory)
                     saved = time.monotonic()
                 run.iterate()
                 progress(run.report())
@@ -134,11 +141,16 @@ def finetune(
             run.finish()
         except (Stopped, Interrupted) as error:
             run.restore(boundary)
-            save_state(directory / STATE_FILE, boundary)
+            _save(boundary, directory)
             return FinetuneOutcome(run.model, run.records, run.summary(), error.signum)
         finally:
             run.env.close()
     return FinetuneOutcome(run.model, run.records, run.summary())
+
+
+def _save(state: Mapping[str, Any], directory: Path) -> None:
+    plain = {**state, "records": json.dumps(state["records"])}
+    replace_file(directory / STATE_FILE, packed(plain, version=STATE_VERSION))
 
 
 @dataclass

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 from skilldistill.errors import NotInstalled
+from skilldistill.training_state import TENSORBOARD_FOLDER
+from skilldistill.workspace.files import replace_file
 
 RECORDS_FILE = "metrics.jsonl"
-BOARD_FOLDER = "tensorboard"
 
 
 class Journal:
@@ -26,34 +28,53 @@ class Journal:
     """
 
     def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
-        self._board: Any = None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise NotInstalled("TensorBoard", "plots") from error
-            self._board = SummaryWriter(str(directory / BOARD_FOLDER))
-        self._file = (directory / RECORDS_FILE).open("w", encoding="utf-8")
+        with ExitStack() as stack:
+            self._board = stack.enter_context(board(directory)) if tensorboard else None
+            file = (directory / RECORDS_FILE).open("w", encoding="utf-8")
+            self._file = stack.enter_context(file)
+            self._open = stack.pop_all()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        self._open.close()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record, which has a ``kind`` and ``steps``."""
-        self._file.write(line(record))
+        self._file.write(_line(record))
         self._file.flush()
         if self._board is not None:
             for name, value in _numbers(record):
                 self._board.add_scalar(f"{record['kind']}/{name}", value, record["steps"])
 
 
-def line(record: Mapping[str, Any]) -> str:
-    """A record as one line of JSON; numbers that are not finite become null."""
+def board(directory: Path) -> AbstractContextManager[Any]:
+    """A writer of TensorBoard's files in a folder of ``directory``; leaving it closes them.
+
+    Raises:
+        NotInstalled: TensorBoard is not there.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise NotInstalled("TensorBoard", "plots") from error
+    writer: AbstractContextManager[Any] = SummaryWriter(str(directory / TENSORBOARD_FOLDER))
+    return writer
+
+
+def write_records(records: Iterable[Mapping[str, Any]], directory: Path) -> None:
+    """Write ``metrics.jsonl`` as a whole, or leave what is there.
+
+    Raises:
+        DiskProblem: the disk is full or fails.
+    """
+    lines = "".join(_line(record) for record in records)
+    replace_file(directory / RECORDS_FILE, lines.encode())
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    """JSON; numbers that are not finite become null."""
     return json.dumps(_finite(record), allow_nan=False) + "\n"
 
 

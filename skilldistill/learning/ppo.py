@@ -30,13 +30,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from skilldistill.learning.flat_adam import flattened
-from skilldistill.learning.training_state import copied
 from skilldistill.learning.update import Rehearsal, Rows, Terms, Update
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
 from skilldistill.policy.heads import ActionDistribution, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.sb3 import ACTOR, CRITIC, DistilledPolicy
 from skilldistill.progress import StopCheck, never
+from skilldistill.training_state import copied
 
 
 @dataclass

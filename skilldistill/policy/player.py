@@ -10,7 +10,7 @@ import torch
 from skilldistill.domain import View
 from skilldistill.policy.heads import ActionDistribution
 from skilldistill.policy.network import DistilledPolicyNetwork
-from skilldistill.policy.threads import FEW_ROWS, one_thread
+from skilldistill.threads import FEW_ROWS, one_thread
 
 if TYPE_CHECKING:
     from skilldistill.domain import Float32Array

@@ -17,6 +17,7 @@ from skilldistill.errors import CorruptFile, Interrupted
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.learning import distill as loop
 from skilldistill.learning import onpolicy, pictures
+from skilldistill.learning.journal import write_records
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
@@ -25,7 +26,8 @@ from skilldistill.settings import check_config
 from skilldistill.stages.expert_references import ResolvedExpert, find_experts
 from skilldistill.stages.references import check_policy_name
 from skilldistill.stages.sources import find_dataset
-from skilldistill.stages.unfinished import unfinished
+from skilldistill.stages.unfinished import keep_board, unfinished
+from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.manifest import Artefact, check_name
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import check_artefacts
@@ -84,7 +86,6 @@ def distill(
         config,
         "checkpoint",
         config.name,
-        state_file=loop.STATE_FILE,
         further=work.content(),
     )
     with DatasetReader(work.dataset, domain=domain) as reader:
@@ -192,14 +193,11 @@ class _Work:
             checkpoint.save(
                 draft.path, outcome.network, config=asdict(self.config), metrics=outcome.metrics
             )
-            loop.write_metrics(outcome.history, draft.path / loop.METRICS_FILE)
+            write_records(outcome.history, draft.path)
             pictures.draw(outcome.history, outcome.sums, self.domain, draft.path)
             if status == "interrupted":
-                shutil.copyfile(folder / loop.STATE_FILE, draft.path / loop.STATE_FILE)
-            if (folder / loop.TENSORBOARD_FOLDER).exists():
-                shutil.copytree(
-                    folder / loop.TENSORBOARD_FOLDER, draft.path / loop.TENSORBOARD_FOLDER
-                )
+                shutil.copyfile(folder / STATE_FILE, draft.path / STATE_FILE)
+            keep_board(folder, draft.path)
             return draft.commit(
                 command=command,
                 config=asdict(self.config),

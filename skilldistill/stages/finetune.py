@@ -17,17 +17,17 @@ from skilldistill.learning.device import pick_device
 from skilldistill.learning.finetune import FinetuneOutcome
 from skilldistill.learning.finetune import finetune as learn
 from skilldistill.learning.guard import Scores
-from skilldistill.learning.journal import BOARD_FOLDER, RECORDS_FILE, line
+from skilldistill.learning.journal import write_records
 from skilldistill.learning.keeper import Evaluate
 from skilldistill.learning.selfplay import Versus
 from skilldistill.learning.sparring import SELF, START, Opponents, check_arenas, expand
-from skilldistill.learning.training_state import STATE_FILE
 from skilldistill.policy import checkpoint
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
 from skilldistill.stages.references import check_policy_name, load_opponent
 from skilldistill.stages.sources import find_checkpoint
-from skilldistill.stages.unfinished import unfinished
+from skilldistill.stages.unfinished import keep_board, unfinished
+from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -93,7 +93,6 @@ def finetune(
         config,
         "checkpoint",
         config.name,
-        state_file=STATE_FILE,
         further=[loaded.sha256, *parents],
     )
     try:
@@ -219,12 +218,10 @@ def _publish(
     with workspace.draft("checkpoint", config.name) as draft:
         checkpoint.save(draft.path, outcome.network, config=settings, metrics=outcome.summary)
         outcome.model.save(draft.path / ZIP_FILE)
-        lines = "".join(line(record) for record in outcome.records)
-        (draft.path / RECORDS_FILE).write_text(lines, encoding="utf-8")
+        write_records(outcome.records, draft.path)
         if outcome.interrupted:
             shutil.copyfile(directory / STATE_FILE, draft.path / STATE_FILE)
-        if (directory / BOARD_FOLDER).exists():
-            shutil.copytree(directory / BOARD_FOLDER, draft.path / BOARD_FOLDER)
+        keep_board(directory, draft.path)
         return draft.commit(
             command=command or "skilldistill finetune (python)",
             config=settings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
 from skilldistill.stages.references import check_policy_name
-from skilldistill.stages.unfinished import unfinished
+from skilldistill.stages.unfinished import keep_board, unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -101,7 +100,6 @@ def train(
         config,
         "expert",
         name,
-        state_file=loop.STATE_FILE,
         further=_plain(asdict(settings)),
     )
     vec_env = SB3VecEnv(
@@ -229,10 +227,7 @@ class _Publisher:
         with self.workspace.draft("expert", self.name) as draft:
             replace(expert, name=self.name, source=source).save(draft.path)
             draw_curve(outcome, self.task, draft.path / PICTURE)
-            if (folder / loop.TENSORBOARD_FOLDER).is_dir():
-                shutil.copytree(
-                    folder / loop.TENSORBOARD_FOLDER, draft.path / loop.TENSORBOARD_FOLDER
-                )
+            keep_board(folder, draft.path)
             artefact = draft.commit(
                 command=command,
                 config=asdict(self.config),

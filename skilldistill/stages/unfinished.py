@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from skilldistill.config import DistillConfig, FinetuneConfig, TrainConfig
 from skilldistill.errors import NotFound, NotInstalled
+from skilldistill.training_state import STATE_FILE, TENSORBOARD_FOLDER
 from skilldistill.workspace.store import Workspace
 
 NO_MATTER = frozenset({"device", "tensorboard", "resume"})
@@ -23,7 +25,6 @@ def unfinished(
     kind: str,
     name: str,
     *,
-    state_file: str,
     further: Any = (),
 ) -> Path:
     """The folder of a stage's unfinished work: as an earlier run left it, or empty.
@@ -33,7 +34,6 @@ def unfinished(
         config: settings of the command.
         kind: of the artefact that is to come.
         name: of that artefact.
-        state_file: the file in the folder that a run goes on from.
         further: what else decides the result, as JSON can hold it.
 
     Raises:
@@ -46,7 +46,7 @@ def unfinished(
     content = json.dumps([settings, further], sort_keys=True)
     key = hashlib.sha256(content.encode()).hexdigest()[:12]
     folder = workspace.partial(kind, name, key)
-    if config.resume and not (folder / state_file).exists():
+    if config.resume and not (folder / STATE_FILE).exists():
         workspace.discard_partial(folder)
         raise NotFound(
             f"no unfinished work on {kind} {name!r} with these settings: nothing to resume",
@@ -56,3 +56,9 @@ def unfinished(
         workspace.discard_partial(folder)
         folder = workspace.partial(kind, name, key)
     return folder
+
+
+def keep_board(folder: Path, place: Path) -> None:
+    """Copy TensorBoard's files, if there are any, from unfinished work to a result's place."""
+    if (folder / TENSORBOARD_FOLDER).is_dir():
+        shutil.copytree(folder / TENSORBOARD_FOLDER, place / TENSORBOARD_FOLDER)

@@ -10,10 +10,13 @@ import pytest
 from stable_baselines3 import PPO
 
 from skilldistill.config import TrainConfig
+from skilldistill.errors import CorruptFile
 from skilldistill.experts.network import Expert
 from skilldistill.experts.sb3_live import distribution_parameters
 from skilldistill.experts.train import TrainOutcome, TrainSettings, train, training_seed
 from skilldistill.learning.vecenv import SB3VecEnv
+from skilldistill.training_state import STATE_FILE, packed
+from tests.flipped import flip_a_bit
 from tests.tiny import DOMAIN, TinyVectorEnv
 
 SKILL = DOMAIN.skill("steer")
@@ -108,6 +111,23 @@ def test_work_left_behind_is_taken_up_only_on_request(tmp_path: Path) -> None:
     resumed, more = run(dataclasses.replace(CONFIG, resume=True))
     assert more == []
     assert resumed.curve == again.curve
+
+
+def test_a_state_that_is_damaged_or_of_something_else_is_refused(tmp_path: Path) -> None:
+    def run(config: TrainConfig) -> TrainOutcome:
+        return train(
+            arenas(), SKILL, config, main_metric="score",
+            evaluate=lambda expert: {"score": 0.5}, directory=tmp_path,
+        )  # fmt: skip
+
+    run(CONFIG)
+    path = tmp_path / STATE_FILE
+    flip_a_bit(path)
+    with pytest.raises(CorruptFile, match="does not match its checksum"):
+        run(dataclasses.replace(CONFIG, resume=True))
+    path.write_bytes(packed({"run": "{}"}, version=1))
+    with pytest.raises(CorruptFile, match="is no state of this run"):
+        run(dataclasses.replace(CONFIG, resume=True))
 
 
 def test_a_score_that_cannot_be_measured_is_the_worst(tmp_path: Path) -> None:

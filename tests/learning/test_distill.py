@@ -25,6 +25,8 @@ from skilldistill.learning.rows import Batches, Group
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
+from skilldistill.training_state import STATE_FILE, packed
+from tests.flipped import flip_a_bit
 from tests.learning.tiny_data import prepared
 from tests.tiny import DOMAIN
 
@@ -216,8 +218,20 @@ def test_a_diverging_run_says_so(reader: DatasetReader, tmp_path: Path) -> None:
 
 def test_a_damaged_state_is_refused(reader: DatasetReader, tmp_path: Path) -> None:
     train(reader, tmp_path)
-    (tmp_path / "training_state").write_bytes(b"junk")
-    with pytest.raises(CorruptFile, match="training_state is damaged"):
+    path = tmp_path / STATE_FILE
+    path.write_bytes(b"junk")
+    with pytest.raises(CorruptFile, match="training_state cannot be read") as caught:
+        train(reader, tmp_path, replace(CONFIG, resume=True))
+    assert "--resume" in caught.value.hint
+    path.write_bytes(packed({"network": {}}, version=1))
+    with pytest.raises(CorruptFile, match="is no state of this run"):
+        train(reader, tmp_path, replace(CONFIG, resume=True))
+
+
+def test_a_single_flipped_bit_of_a_state_is_noticed(reader: DatasetReader, tmp_path: Path) -> None:
+    train(reader, tmp_path)
+    flip_a_bit(tmp_path / STATE_FILE)
+    with pytest.raises(CorruptFile, match="does not match its checksum"):
         train(reader, tmp_path, replace(CONFIG, resume=True))
 
 

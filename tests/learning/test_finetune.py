@@ -21,9 +21,9 @@ from skilldistill.learning.finetune import WARMUP_UPDATES, FinetuneOutcome, _Run
 from skilldistill.learning.journal import RECORDS_FILE
 from skilldistill.learning.selfplay import FrozenSelf, Member
 from skilldistill.learning.sparring import SELF, START
-from skilldistill.learning.training_state import STATE_FILE, save_state
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.player import NetworkPolicy
+from skilldistill.training_state import STATE_FILE, packed
 from tests import tiny
 from tests.learning import half_trained
 
@@ -467,7 +467,7 @@ def test_no_depth_is_claimed_of_what_nobody_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
-    save_state(tmp_path / STATE_FILE, {"records": []})
+    (tmp_path / STATE_FILE).write_bytes(packed({"records": "[]"}, version=module.STATE_VERSION))
     with pytest.raises(CorruptFile, match="is no state of this run") as caught:
         run(tmp_path, settings(resume=True))
     assert "--resume" in caught.value.hint

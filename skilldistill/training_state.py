@@ -1,9 +1,8 @@
-"""The state of an unfinished run on disk: tensors, numbers and text in plain containers."""
+"""The state of unfinished training on disk: tensors, numbers and text in plain containers."""
 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,28 +11,28 @@ from typing import Any
 import torch
 
 from skilldistill.errors import CorruptFile
-from skilldistill.workspace.files import replace_file
 
 STATE_FILE = "training_state"
-VERSION = 2
+TENSORBOARD_FOLDER = "tensorboard"
+"""Beside the state, where it is asked for."""
 
 AFRESH = "run without --resume to start afresh"
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state whole or not at all. Its ``records`` may be any JSON-able list.
+def packed(state: Mapping[str, Any], *, version: int) -> bytes:
+    """The content of a state's file, to be written whole or not at all.
 
-    Raises:
-        DiskProblem: the disk is full or fails.
+    Args:
+        state: nested dictionaries and lists of tensors, numbers, text and None.
+        version: of what its maker puts there; :func:`read_state` accepts no other.
     """
-    plain = {**state, "version": VERSION, "records": json.dumps(state["records"])}
     buffer = io.BytesIO()
-    torch.save(plain, buffer)
-    replace_file(path, buffer.getvalue())
+    torch.save({**state, "version": version}, buffer)
+    return buffer.getvalue()
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote; nothing in it is executed.
+def read_state(path: Path, *, version: int) -> dict[str, Any]:
+    """Read what :func:`packed` made, its tensors on the CPU; nothing in it is executed.
 
     Raises:
         CorruptFile: damaged, or of another version.
@@ -43,15 +42,19 @@ def load_state(path: Path) -> dict[str, Any]:
             if (damaged := file.testzip()) is not None:
                 raise ValueError(f"{damaged} does not match its checksum")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        state["records"] = json.loads(state["records"])
-    except Exception as error:
+        found = state.pop("version", None)
+    except Exception as error:  # torch raises many kinds for a damaged file
         raise CorruptFile(f"{path} cannot be read: {error}", hint=AFRESH) from error
-    if state.get("version") != VERSION:
+    if found != version:
         raise CorruptFile(
-            f"{path} has version {state.get('version')!r}, this skilldistill reads {VERSION}",
-            hint=AFRESH,
+            f"{path} has version {found!r}, this skilldistill reads {version}", hint=AFRESH
         )
     return state
+
+
+def strange_state(path: Path, error: Exception) -> CorruptFile:
+    """What to raise where a whole state holds other things than its reader looks for."""
+    return CorruptFile(f"{path} is no state of this run: {error}", hint=AFRESH)
 
 
 def copied(value: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
-from skilldistill.policy.threads import FEW_ROWS, one_thread
+from skilldistill.threads import FEW_ROWS, one_thread
 from tests import tiny
 
 
