@@ -222,20 +222,27 @@ def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:
 
 
 def _run(config: RunConfig, workspace: Workspace | None) -> _Plan:
-    from skilldistill.stages.run import dataset_of
+    from skilldistill.stages.run import dataset_of, there_already
 
     domain = domains.find(config.domain)
     steps = step_configs(config, domain)
     experts = find_experts(workspace, domain)
-    outputs = [
-        *_recorded(workspace, domain, experts),
-        *(("dataset", dataset_of(steps.collect, skill)) for skill in domain.skill_names),
-        ("dataset", steps.merge.name),
-        *_taught(steps.distill),
-        ("checkpoint", steps.finetune.name),
-        ("report", steps.evaluate.name),
+    inputs = _entries(experts)
+    outputs = _recorded(workspace, domain, experts)
+    artefacts = [
+        *([("dataset", dataset_of(steps.collect, skill))] for skill in domain.skill_names),
+        [("dataset", steps.merge.name)],
+        _taught(steps.distill),
+        [("checkpoint", steps.finetune.name)],
+        [("report", steps.evaluate.name)],
     ]
-    return _entries(experts), outputs
+    made = there_already(workspace, config) if workspace else [None] * len(artefacts)
+    for step, found in zip(artefacts, made, strict=True):
+        if found:
+            inputs.append(PlanEntry(found.ref, "is there already"))
+        else:
+            outputs += step
+    return inputs, outputs
 
 
 def _entries(experts: Mapping[str, ResolvedExpert]) -> list[PlanEntry]:

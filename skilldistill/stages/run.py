@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from skilldistill import domain as domains
-from skilldistill.config import BaseConfig, CollectConfig, RunConfig
+from skilldistill.config import BaseConfig, CollectConfig, DistillConfig, FinetuneConfig, RunConfig
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport, Score
@@ -26,7 +26,8 @@ from skilldistill.settings import STEPS
 from skilldistill.stages.expert_references import find_experts
 from skilldistill.stages.presets import step_configs
 from skilldistill.stages.unfinished import NO_MATTER
-from skilldistill.workspace.manifest import Artefact
+from skilldistill.workspace.drafts import PARTIAL
+from skilldistill.workspace.manifest import KIND_FOLDERS, Artefact
 from skilldistill.workspace.store import Workspace
 
 QUESTION = "Fine-tune the distilled policy with {timesteps:,} steps of PPO?"
@@ -124,6 +125,41 @@ def run(
     return pipeline.run(confirm)
 
 
+def there_already(workspace: Workspace, config: RunConfig) -> list[Artefact | None]:
+    """What a run would find made, if it fine-tunes; None where it would work. Writes nothing.
+
+    Returns:
+        One entry per artefact: the datasets in the order of the skills, the merged one, the
+        distilled and the fine-tuned policy, the report.
+
+    Raises:
+        ConfigurationError: no such preset, or settings of a step that cannot be used.
+        NotFound: a skill has no expert.
+    """
+    return _Pipeline(
+        workspace, domains.find(config.domain), config, progress=silent, stop=never, command=""
+    ).there_already()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Something a run makes, unless it is there."""
+
+    name: str
+    """The command's."""
+    kind: str
+    artefact: str
+    """Its name, of that kind."""
+    config: BaseConfig
+    """The settings that the command is given."""
+    parents: Sequence[str] | None
+    """Ids the artefact must have been made from; None if it cannot be there yet."""
+    make: Callable[[], str]
+    """Makes it and returns its id."""
+    free: Sequence[str] = ()
+    """Settings that the stage records otherwise than it was given them."""
+
+
 class _Pipeline:
     """One call of :func:`run`: what its steps share."""
 
@@ -148,14 +184,14 @@ class _Pipeline:
 
     def run(self, confirm: Callable[[str], bool] | None) -> RunResult:
         """Every step in order; each line's parents are the lines above it."""
-        datasets = [self._collect(skill) for skill in self.domain.skill_names]
-        combined = self._merge(datasets)
-        distilled = self._distill(combined)
+        datasets = [self._done(self._collect(skill)) for skill in self.domain.skill_names]
+        combined = self._done(self._merge(datasets))
+        distilled = self._done(self._distill(combined))
         students = [distilled]
         question = QUESTION.format(timesteps=self.configs.finetune.timesteps)
         if self.config.yes or confirm is None or confirm(question):
-            students.append(self._finetune(distilled))
-        report = self._evaluate(students)
+            students.append(self._done(self._finetune(distilled)))
+        report = self._done(self._evaluate(students))
         folder = self.workspace.path(report)
         file = folder / "report.json"
         self._tell("done", len(STEPS))
@@ -167,53 +203,64 @@ class _Pipeline:
             report=EvaluationReport.from_json(file.read_bytes(), str(file)),
         )
 
-    def _collect(self, skill: str) -> Artefact:
+    def there_already(self) -> list[Artefact | None]:
+        """What each step of a run with fine-tuning would find made; see :func:`there_already`."""
+        datasets = [self._found(self._collect(skill)) for skill in self.domain.skill_names]
+        found = [dataset for dataset in datasets if dataset]
+        combined = self._found(self._merge(found)) if len(found) == len(datasets) else None
+        distilled = combined and self._found(self._distill(combined))
+        finetuned = distilled and self._found(self._finetune(distilled))
+        students = [distilled, finetuned] if distilled and finetuned else []
+        report = self._found(self._evaluate(students)) if students else None
+        return [*datasets, combined, distilled, finetuned, report]
+
+    def _collect(self, skill: str) -> _Step:
         name = dataset_of(self.configs.collect, skill)
         config = replace(self.configs.collect, skill=skill, name=name if name != skill else "")
         expert = find_experts(self.workspace, self.domain, skills=[skill])[skill]
         # A shipped expert has no id before it is first used; then there is no dataset of it either.
         parents = [expert.artefact] if expert.artefact else None
 
-        def work() -> str:
+        def make() -> str:
             from skilldistill.stages.collect import collect
 
             return collect(self.workspace, config, **self._calls()).datasets[0].id
 
-        return self._step("collect", "dataset", name, config, parents, work, free=("expert",))
+        return _Step("collect", "dataset", name, config, parents, make, free=("expert",))
 
-    def _merge(self, datasets: Sequence[Artefact]) -> Artefact:
+    def _merge(self, datasets: Sequence[Artefact]) -> _Step:
         refs = tuple(found.ref for found in datasets)
         config = replace(self.configs.merge, datasets=refs)
 
-        def work() -> str:
+        def make() -> str:
             from skilldistill.stages.merge import merge
 
             return merge(self.workspace, config, **self._calls()).id
 
         parents = [found.id for found in datasets]
-        return self._step("merge", "dataset", config.name, config, parents, work)
+        return _Step("merge", "dataset", config.name, config, parents, make)
 
-    def _distill(self, dataset: Artefact) -> Artefact:
+    def _distill(self, dataset: Artefact) -> _Step:
         config = replace(self.configs.distill, dataset=dataset.ref)
 
-        def work() -> str:
+        def make() -> str:
             from skilldistill.stages.distill import distill
 
-            return self._resuming(distill, "checkpoint", config)
+            return self._resuming(distill, config)
 
-        return self._step("distill", "checkpoint", config.name, config, [dataset.id], work)
+        return _Step("distill", "checkpoint", config.name, config, [dataset.id], make)
 
-    def _finetune(self, distilled: Artefact) -> Artefact:
+    def _finetune(self, distilled: Artefact) -> _Step:
         config = replace(self.configs.finetune, start=distilled.ref)
 
-        def work() -> str:
+        def make() -> str:
             from skilldistill.stages.finetune import finetune
 
-            return self._resuming(finetune, "checkpoint", config)
+            return self._resuming(finetune, config)
 
-        return self._step("finetune", "checkpoint", config.name, config, [distilled.id], work)
+        return _Step("finetune", "checkpoint", config.name, config, [distilled.id], make)
 
-    def _evaluate(self, students: Sequence[Artefact]) -> Artefact:
+    def _evaluate(self, students: Sequence[Artefact]) -> _Step:
         refs = tuple(student.ref for student in students)
         config = replace(self.configs.evaluate, policies=refs)
         parents = [student.id for student in students]
@@ -221,66 +268,45 @@ class _Pipeline:
             experts = find_experts(self.workspace, self.domain)
             parents += [expert.artefact for expert in experts.values() if expert.artefact]
 
-        def work() -> str:
+        def make() -> str:
             from skilldistill.stages.evaluate import evaluate
 
             return evaluate(self.workspace, config, **self._calls()).id
 
-        return self._step("evaluate", "report", config.name, config, parents, work)
+        return _Step("evaluate", "report", config.name, config, parents, make)
 
-    def _step(
-        self,
-        step: str,
-        kind: str,
-        name: str,
-        config: BaseConfig,
-        parents: Sequence[str] | None,
-        work: Callable[[], str],
-        *,
-        free: Sequence[str] = (),
-    ) -> Artefact:
-        """The artefact of a step: the one that is there, or what ``work`` makes.
-
-        Args:
-            step: the command's name.
-            kind: of the artefact.
-            name: of the artefact.
-            config: the settings that the step is given.
-            parents: ids the artefact must have been made from; None if it cannot be there yet.
-            work: makes it and returns its id.
-            free: settings that the stage records otherwise than it was given them.
-        """
-        if signum := self.stop():
-            raise Interrupted(
-                f"stopped before {step}",
-                signum=signum,
-                hint=_GOES_ON,
-            )
-        self._tell(step, STEPS.index(step))
-        began = time.perf_counter()
-        ignored = NO_MATTER | {*free}
-        found = (
-            None
-            if parents is None
-            else already_made(self.workspace, kind, name, config, parents, ignored=ignored)
+    def _found(self, step: _Step) -> Artefact | None:
+        """The artefact of a step that is there already, if it is."""
+        if step.parents is None:
+            return None
+        ignored = NO_MATTER | {*step.free}
+        return already_made(
+            self.workspace, step.kind, step.artefact, step.config, step.parents, ignored=ignored
         )
-        if found is None:
+
+    def _done(self, step: _Step) -> Artefact:
+        """The artefact of a step: the one that is there, or the one it makes."""
+        if signum := self.stop():
+            raise Interrupted(f"stopped before {step.name}", signum=signum, hint=_GOES_ON)
+        self._tell(step.name, STEPS.index(step.name))
+        began = time.perf_counter()
+        result = self._found(step)
+        reused = result is not None
+        if result is None:
             try:
-                made = work()
+                made = step.make()
             except Interrupted as error:  # the step's own hint may name a flag that `run` lacks
                 raise Interrupted(error.message, signum=error.signum, hint=_GOES_ON) from error
-            found = next(entry for entry in self.workspace.artefacts(kind) if entry.id == made)
-            reused = False
-        else:
-            reused = True
+            known = self.workspace.artefacts(step.kind)
+            result = next(artefact for artefact in known if artefact.id == made)
         seconds = time.perf_counter() - began
-        self.steps.append(RunStep(step, found.id, found.ref, reused, seconds))
-        return found
+        self.steps.append(RunStep(step.name, result.id, result.ref, reused, seconds))
+        return result
 
-    def _resuming(self, stage: Callable[..., Any], kind: str, config: Any) -> str:
+    def _resuming(self, stage: Callable[..., Any], config: DistillConfig | FinetuneConfig) -> str:
         """Run a learning stage, from where it was interrupted if it was."""
-        folder = self.workspace.root / f"{kind}s" / config.name
-        if any(folder.glob(".partial-*")):
+        folder = self.workspace.root / KIND_FOLDERS["checkpoint"] / config.name
+        if any(folder.glob(f"{PARTIAL}*")):
             try:
                 made: str = stage(self.workspace, replace(config, resume=True), **self._calls()).id
                 return made

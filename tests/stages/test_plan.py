@@ -22,7 +22,8 @@ from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
 from skilldistill.stages.collect import collect
 from skilldistill.stages.distill import distill
 from skilldistill.stages.merge import merge
-from skilldistill.stages.plan import PlanResult, plan, plan_init
+from skilldistill.stages.plan import PlanEntry, PlanResult, plan, plan_init
+from skilldistill.stages.presets import step_configs
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.tiny_workspace import add_checkpoint, add_expert, add_experts, ship, steer
@@ -81,6 +82,25 @@ def test_a_run_names_every_artefact(workspace: Workspace) -> None:
     assert outputs == [
         *("dataset:steer@1", "dataset:ring@1", "dataset:combined@1"),
         *("checkpoint:distilled@1", "checkpoint:finetuned@1", "report:evaluation@1"),
+    ]
+
+
+def test_a_run_does_not_name_what_it_would_find_made(workspace: Workspace) -> None:
+    config = RunConfig(domain="tiny")
+    settings = step_configs(config, tiny.DOMAIN).collect
+    collect(workspace, dataclasses.replace(settings, skill="ring", episodes=2))
+    collect(workspace, dataclasses.replace(settings, skill="ring"))
+    result = plan("run", config, workspace)
+    assert result.inputs[-1] == PlanEntry("dataset:ring@2", "is there already")
+    assert refs(result)[1] == [
+        *("dataset:steer@1", "dataset:combined@1"),
+        *("checkpoint:distilled@1", "checkpoint:finetuned@1", "report:evaluation@1"),
+    ]
+    collect(workspace, dataclasses.replace(settings, skill="steer"))
+    joined = MergeConfig(domain="tiny", datasets=("dataset:steer@1", "dataset:ring@2"))
+    merge(workspace, joined)
+    assert refs(plan("run", config, workspace))[1] == [
+        *("checkpoint:distilled@1", "checkpoint:finetuned@1", "report:evaluation@1")
     ]
 
 

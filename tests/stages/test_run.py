@@ -15,6 +15,7 @@ from skilldistill.progress import Progress
 from skilldistill.stages import presets
 from skilldistill.stages import run as run_stage
 from skilldistill.stages.collect import collect
+from skilldistill.stages.plan import plan
 from skilldistill.stages.presets import PRESETS, Preset
 from skilldistill.stages.run import RunResult, already_made
 from skilldistill.workspace.store import Workspace
@@ -67,6 +68,11 @@ def test_a_run_does_everything_once_and_ends_with_the_table(workspace: Workspace
     told = [report.values["step"] for report in seen if report.stage == "run"]
     assert told == [*NAMES, "done"]
     assert {artefact.command for artefact in workspace.artefacts()} == {"skilldistill run"}
+
+    planned = plan("run", CONFIG, workspace)
+    assert planned.outputs == ()
+    made = [entry.ref for entry in planned.inputs if entry.note == "is there already"]
+    assert made == [step.ref for step in first.steps]
 
     before = workspace.artefacts()
     again = run(workspace)
