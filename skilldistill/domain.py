@@ -168,7 +168,11 @@ class MakeArenas(Protocol):
 
 
 class MakeVectorEnv(Protocol):
-    """Build a ``gymnasium.vector.VectorEnv`` (same-step auto-reset) with native spaces."""
+    """Build a ``gymnasium.vector.VectorEnv`` (same-step auto-reset) with native spaces.
+
+    It may offer ``get_state() -> dict[str, array]`` and ``set_state(state)``: training that was
+    interrupted then goes on from the very tick, else with new episodes.
+    """
 
     def __call__(
         self, task: str, num_envs: int, *, seed: int, opponent: str | Policy | None = None

@@ -7,10 +7,16 @@ number generators", OOPSLA 2014), applied once per coordinate.
 
 The functions use only ``^ >> * +`` on unsigned 64-bit values, so that the same source serves
 NumPy arrays here and, compiled, scalars in the simulator's kernel.
+
+Libraries that we call draw from global generators, and some seed them. Those belong to the
+caller: :func:`global_generators_kept` gives them back as they were.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -55,3 +61,17 @@ def uniform(
         index = np.arange(size, dtype=np.uint64)
         result: NDArray[np.float64] = unit(mix(key[:, None], index[None, :]))
     return result
+
+
+@contextmanager
+def global_generators_kept() -> Iterator[None]:
+    """Let Python's, NumPy's and PyTorch's global generators be as they were afterwards."""
+    import torch  # which the simulator does without
+
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skilldistill import randomness
 from skilldistill.duel import opponents
-from skilldistill.randomness import uniform
+from skilldistill.randomness import global_generators_kept, uniform
 
 words = st.integers(0, 2**64 - 1)
 
@@ -99,3 +102,31 @@ def test_neighbouring_draws_are_even_and_unrelated(axis: str) -> None:
     assert 25 < chi_squared < 115  # 63 degrees of freedom: 1 in 10,000 on either side
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 4 / np.sqrt(size)
     assert abs(drawn.mean() - 0.5) < 4 * np.sqrt(1 / 12 / size)
+
+
+def test_global_generators_come_back_as_they_were() -> None:
+    def seed(value: int) -> None:
+        random.seed(value)
+        np.random.seed(value)  # noqa: NPY002
+        torch.manual_seed(value)
+
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002
+
+    with global_generators_kept():  # of the other tests
+        seed(1)
+        undisturbed = [draw(), draw()]
+        seed(1)
+        disturbed = [draw()]
+        with global_generators_kept():
+            seed(2)
+            assert draw() != undisturbed[0]
+        disturbed.append(draw())
+        assert disturbed == undisturbed
+
+
+def test_global_generators_come_back_after_a_failure_too() -> None:
+    before = random.getstate()
+    with pytest.raises(KeyError), global_generators_kept():
+        _ = {}[random.random()]
+    assert random.getstate() == before

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 
 def register_envs() -> None:
@@ -22,10 +23,9 @@ def register_envs() -> None:
     from skilldistill.duel.declare import DOMAIN
 
     for task in DOMAIN.tasks:
-        env_id = f"skilldistill/{task.name.capitalize()}-v0"
-        if env_id not in registry:
+        if task.env_id not in registry:
             register(
-                env_id,
+                task.env_id,
                 entry_point="skilldistill.duel.envs:DuelEnv",
                 vector_entry_point="skilldistill.duel.envs:DuelVectorEnv",
                 # The environments check their actions and keep their own clock; Gymnasium's
@@ -45,25 +45,37 @@ def register_when_loaded() -> None:
 
 
 class _AfterGymnasium(MetaPathFinder):
-    """Waits for the import of Gymnasium, steps aside, and registers behind it."""
+    """Waits for the import of Gymnasium and registers behind it.
+
+    Whoever only asks where Gymnasium lies imports nothing, so it goes on waiting.
+    """
+
+    _asks_the_others = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != "gymnasium":
+        if name != "gymnasium" or self._asks_the_others:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._asks_the_others = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asks_the_others = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Registering(spec.loader)
+            spec.loader = _Registering(spec.loader, self)
         return spec
 
 
 class _Registering(Loader):
-    """Loads as the given loader does, then registers."""
+    """Loads as the given loader does, then registers; nobody need wait any more."""
 
-    def __init__(self, inner: Loader) -> None:
+    def __init__(self, inner: Loader, finder: MetaPathFinder) -> None:
         self._inner = inner
+        self._finder = finder
+
+    def __getattr__(self, name: str) -> Any:  # whoever only asks may want its code, or its path
+        return getattr(self._inner, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._inner.create_module(spec)
@@ -74,4 +86,6 @@ class _Registering(Loader):
             spec.loader = self._inner
         module.__loader__ = self._inner
         self._inner.exec_module(module)
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
         register_envs()

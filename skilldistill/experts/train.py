@@ -26,6 +26,7 @@ from skilldistill.errors import ConfigurationError, NotInstalled
 from skilldistill.experts.network import Expert, Normaliser
 from skilldistill.experts.sb3_zip import from_sb3
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.randomness import global_generators_kept
 from skilldistill.threads import one_thread
 from skilldistill.training_state import (
     STATE_FILE,
@@ -159,6 +160,7 @@ class _Watch(BaseCallback):
         return not self.signum
 
 
+@global_generators_kept()
 def train(
     vec_env: VecEnv,
     skill: Skill,

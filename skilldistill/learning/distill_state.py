@@ -15,6 +15,7 @@ from skilldistill.domain import Domain
 from skilldistill.learning.journal import write_records
 from skilldistill.learning.losses import LOG_STD_FLOOR, Labels
 from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.randomness import global_generators_kept
 from skilldistill.training_state import STATE_FILE, copied, packed, read_state, strange_state
 from skilldistill.workspace.files import replace_file
 
@@ -51,7 +52,7 @@ class State:
 
 def begin(domain: Domain, config: DistillConfig, device: torch.device) -> State:
     """An untrained student: its weights are a function of the seed."""
-    with torch.random.fork_rng(devices=[]):
+    with global_generators_kept():
         torch.manual_seed(config.seed)
         network = DistilledPolicyNetwork.for_domain(domain, config.hidden_dim)
     return _state(network.to(device), config)

@@ -20,6 +20,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.policy.sb3 import DistilledPolicy
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
+from skilldistill.randomness import global_generators_kept
 from skilldistill.training_state import (
     STATE_FILE,
     TENSORBOARD_FOLDER,
@@ -82,6 +84,7 @@ class FinetuneOutcome:
         return self.model.policy.network
 
 
+@global_generators_kept()
 def finetune(
     start: DistilledPolicyNetwork,
     config: FinetuneConfig,
@@ -113,39 +116,40 @@ def finetune(
     """
     chosen = expand(config.opponent, start.domain) if opponents is None else tuple(opponents)
     run = _Run(start, config, chosen, evaluate, versus, stop)
-    if config.resume and (directory / STATE_FILE).exists():
-        state = read_state(directory / STATE_FILE, version=STATE_VERSION)
-        try:
-            run.restore({**state, "records": json.loads(state["records"])})
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise strange_state(directory / STATE_FILE, error) from error
+    with closing(run.env):
+        if config.resume and (directory / STATE_FILE).exists():
+            run.take_up(directory / STATE_FILE)
+        shutil.rmtree(directory / TENSORBOARD_FOLDER, ignore_errors=True)  # the records come again
+        with Journal(directory, tensorboard=config.tensorboard) as journal:
+            run.journal = journal.write
+            for record in run.records:
+                journal.write(record)
+            signum = _iterate(run, directory, progress)
+    return FinetuneOutcome(run.model, run.records, run.summary(), signum)
+
+
+def _iterate(run: _Run, directory: Path, progress: ProgressCallback) -> int:
+    """All iterations that are left. Returns the signal if asked to stop, else 0."""
     saved = time.monotonic()
     boundary: dict[str, Any] = {}
-    shutil.rmtree(directory / TENSORBOARD_FOLDER, ignore_errors=True)  # the records come again
-    with Journal(directory, tensorboard=config.tensorboard) as journal:
-        run.journal = journal.write
-        for record in run.records:
-            journal.write(record)
-        try:
-            if not run.records:
-                boundary = run.state()
-                run.keeper.begin()
-            while run.steps < config.timesteps and not run.keeper.given_up:
-                boundary = run.state()
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    _save(boundary, directory)
-                    saved = time.monotonic()
-                run.iterate()
-                progress(run.report())
+    try:
+        if not run.records:
             boundary = run.state()
-            run.finish()
-        except (Stopped, Interrupted) as error:
-            run.restore(boundary)
-            _save(boundary, directory)
-            return FinetuneOutcome(run.model, run.records, run.summary(), error.signum)
-        finally:
-            run.env.close()
-    return FinetuneOutcome(run.model, run.records, run.summary())
+            run.keeper.begin()
+        while run.steps < run.config.timesteps and not run.keeper.given_up:
+            boundary = run.state()
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save(boundary, directory)
+                saved = time.monotonic()
+            run.iterate()
+            progress(run.report())
+        boundary = run.state()
+        run.finish()
+    except (Stopped, Interrupted) as error:
+        run.restore(boundary)
+        _save(boundary, directory)
+        return error.signum
+    return 0
 
 
 def _save(state: Mapping[str, Any], directory: Path) -> None:
@@ -179,7 +183,7 @@ class _Run:
         self.stop = stop
         self.versus = versus
         self.journal: Callable[[dict[str, Any]], None] = lambda record: None
-        self.reference = _copy(start)
+        self.reference = start.twin()
         _lower_std(self.reference, config.initial_std)
         self.reference.sharpen(config.binary_temperature)
         self.selves = [FrozenSelf(self.reference) for name in opponents if name == SELF]
@@ -234,10 +238,13 @@ class _Run:
         )
         model.dtype = product_dtype(config.bf16, model.device)
         model.stop = self.stop
-        self.env.seed(_training_seed(config.seed))
-        model._last_obs = stagger(self.env, self.env.reset(), self.reference)
-        model._last_episode_starts = np.ones(arenas, dtype=bool)
+        self._begin_episodes(model, _training_seed(config.seed))
         return model
+
+    def _begin_episodes(self, model: FinetunePPO, seed: int) -> None:
+        self.env.seed(seed)
+        model._last_obs = stagger(self.env, self.env.reset(), self.reference)
+        model._last_episode_starts = np.ones(self.env.num_envs, dtype=bool)
 
     # one iteration ---------------------------------------------------------------------------
 
@@ -351,6 +358,20 @@ class _Run:
             "records": list(self.records),
         }
 
+    def take_up(self, path: Path) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            CorruptFile: it is damaged, or of another run or version.
+        """
+        state = read_state(path, version=STATE_VERSION)
+        try:
+            self.restore({**state, "records": json.loads(state["records"])})
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise strange_state(path, error) from error
+        if not state["arenas"]:  # the domain's cannot be saved: begin episodes not played yet
+            self._begin_episodes(self.model, _training_seed(self.config.seed, self.steps))
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to what :meth:`state` gave."""
         model = self.model
@@ -360,7 +381,6 @@ class _Run:
             self.env.set_state({key: value.numpy() for key, value in state["arenas"].items()})
             model._last_obs = state["last_obs"].numpy().copy()
             model._last_episode_starts = state["last_starts"].numpy().copy()
-        # else: a domain whose arenas cannot be saved begins new episodes
         self.pool.members = [Member(*member) for member in state["pool"]]
         self.pool.rating = state["elo"]
         self.keeper.restore(state)
@@ -420,18 +440,17 @@ class _Quiet:
 _QUIET: Any = _Quiet()
 
 
-def _copy(network: DistilledPolicyNetwork) -> DistilledPolicyNetwork:
-    twin = DistilledPolicyNetwork.for_domain(network.domain, network.hidden_dim)
-    twin.load_state_dict(network.state_dict())
-    return twin.requires_grad_(False)
-
-
 @torch.no_grad()
 def _lower_std(network: DistilledPolicyNetwork, largest: float) -> None:
     if largest:
         network.log_std.clamp_(max=math.log(largest))
 
 
-def _training_seed(seed: int) -> int:
-    """Episodes of their own: never those a policy is scored on, which belong to ``seed``."""
-    return int(np.random.SeedSequence([seed, 0xF17E]).generate_state(1)[0])
+def _training_seed(seed: int, *steps: int) -> int:
+    """Episodes of their own: never those a policy is scored on, which belong to ``seed``.
+
+    Args:
+        seed: the run's.
+        steps: how many were taken before, where episodes are begun in the middle of a run.
+    """
+    return int(np.random.SeedSequence([seed, 0xF17E, *steps]).generate_state(1)[0])

@@ -91,14 +91,10 @@ class FrozenSelf:
     """A policy that plays whichever member of a pool it was last told to become."""
 
     def __init__(self, like: DistilledPolicyNetwork) -> None:
-        self.network = DistilledPolicyNetwork.for_domain(like.domain, like.hidden_dim)
-        self.network.load_state_dict(like.state_dict())
-        self.network.requires_grad_(False)
+        self.network = like.twin()
         self._player = NetworkPolicy(self.network)
         self.act = self._player.act
-        self.steps = 0
 
     def become(self, member: Member) -> None:
         """Take over the weights of ``member``."""
         self.network.load_state_dict(member.weights)
-        self.steps = member.steps

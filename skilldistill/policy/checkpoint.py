@@ -26,6 +26,7 @@ from skilldistill import domain as domains
 from skilldistill.domain import Domain
 from skilldistill.errors import CorruptFile, DiskProblem, NotFound
 from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.randomness import global_generators_kept
 from skilldistill.workspace.manifest import plain
 
 FORMAT = "skilldistill.policy"
@@ -143,6 +144,7 @@ def spaces(domain: Domain) -> dict[str, Any]:
     }
 
 
+@global_generators_kept()
 def _rebuild(
     domain: Domain, hidden_dim: int, tensors: Mapping[str, torch.Tensor], where: Path
 ) -> DistilledPolicyNetwork:

@@ -13,6 +13,7 @@ from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError
 from skilldistill.policy.heads import ActionDistribution, ActionLayout
 from skilldistill.policy.mlp import Backprop, Layer, mlp
+from skilldistill.randomness import global_generators_kept
 
 LARGEST_INPUT = 10.0
 """Normalised observations are clipped to this, as ``VecNormalize`` does."""
@@ -85,6 +86,13 @@ class DistilledPolicyNetwork(nn.Module):
     def for_domain(cls, domain: Domain, hidden_dim: int = 256) -> DistilledPolicyNetwork:
         """A network with the dimensions of ``domain``."""
         return cls(domain.obs_dim, domain.action_dim, hidden_dim, domain=domain)
+
+    def twin(self) -> DistilledPolicyNetwork:
+        """A frozen network of its own with the same weights, on the CPU."""
+        with global_generators_kept():
+            twin = DistilledPolicyNetwork.for_domain(self.domain, self.hidden_dim)
+        twin.load_state_dict(self.state_dict())
+        return twin.requires_grad_(False)
 
     def logits(self, obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """(n, action_dim) raw head outputs in unified order; see :mod:`.heads` for their meaning.

@@ -262,7 +262,9 @@ def _draw_episodes(
         if not own:
             continue
         task = domain.combined if domain.combined in own else own[0]
-        name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{found.label}-{task}")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{found.label}-{task}")
+        if (folder / f"{name}.gif").exists():  # another label, spelt alike without its signs
+            name = f"{len(drawings) + 1}-{name}"
         drawings[f"{found.label}: {task}"] = domain.render_episode(
             task,
             players[found.label, task],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,6 +75,7 @@ def finetune(
     """
     check_config(config)
     domain = domains.find(config.domain)
+    config = with_opponent(config, domain)
     check_policy_name(config.name, domain)
     start = find_checkpoint(workspace, config.start)
     loaded = checkpoint.load(start.path)
@@ -131,6 +132,17 @@ def finetune(
     )
 
 
+def with_opponent(config: FinetuneConfig, domain: Domain) -> FinetuneConfig:
+    """Settings that name who is played against.
+
+    The setting's default is a script of the duel: where the domain has none of that name, it
+    means the domain's own default.
+    """
+    if config.opponent in domain.opponents or config.opponent != FinetuneConfig().opponent:
+        return config
+    return replace(config, opponent=domain.opponents[0] if domain.opponents else "")
+
+
 def opponents_of(
     config: FinetuneConfig, workspace: Workspace | None, domain: Domain
 ) -> tuple[Opponents, list[str]]:
@@ -142,11 +154,7 @@ def opponents_of(
     """
     found: list[str | Policy | None] = []
     parents: list[str] = []
-    # the setting's default names a script of the duel: elsewhere it means the domain's own
-    default = FinetuneConfig().opponent
-    elsewhere = config.opponent == default and default not in domain.opponents
-    name = "" if elsewhere else config.opponent
-    for rival in expand(name, domain):
+    for rival in expand(config.opponent, domain):
         if rival in (SELF, START, None):
             found.append(rival)
             continue

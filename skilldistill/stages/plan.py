@@ -197,14 +197,16 @@ def _taught(config: DistillConfig) -> list[tuple[str, str]]:
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
     from skilldistill.learning.device import pick_device  # loads torch, as the next one does
     from skilldistill.learning.sparring import check_arenas
-    from skilldistill.stages.finetune import opponents_of
+    from skilldistill.stages.finetune import opponents_of, with_opponent
 
     domain = domains.find(config.domain)
     references.check_policy_name(config.name, domain)
     pick_device(config.device)
     start = PlanEntry(find_checkpoint(_needed(workspace), config.start).ref)
+    config = with_opponent(config, domain)
     check_arenas(config, opponents_of(config, workspace, domain)[0])
-    return [start, PlanEntry(config.opponent, "opponent")], [("checkpoint", config.name)]
+    rival = [PlanEntry(config.opponent, "opponent")] if config.opponent else []
+    return [start, *rival], [("checkpoint", config.name)]
 
 
 def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:

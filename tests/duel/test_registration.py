@@ -28,10 +28,18 @@ def run(code: str) -> str:
         f"import skilldistill, gymnasium; {MADE}",
         f"import gymnasium, skilldistill; {MADE}",
         f"import skilldistill; import gymnasium.vector; {MADE}",
+        "import skilldistill; from importlib.util import find_spec; found = find_spec('gymnasium');"
+        f"assert found.loader.path == found.origin; import gymnasium; {MADE}",
         "import gymnasium; env = gymnasium.make('skilldistill:skilldistill/Aiming-v0');"
         "print(env.reset(seed=0)[0].shape)",
     ],
-    ids=["skilldistill first", "gymnasium first", "a submodule of it", "named in the id"],
+    ids=[
+        "skilldistill first",
+        "gymnasium first",
+        "a submodule of it",
+        "asked for first",
+        "named in the id",
+    ],
 )
 def test_environments_are_made_in_either_order_of_imports(code: str) -> None:
     assert run(code) == "(5,)"

@@ -30,7 +30,7 @@ def test_a_perfect_player_beats_a_random_one_in_every_episode() -> None:
     assert (score(Perfect()) > score(RandomPolicy(tiny.DOMAIN))).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(max_arenas=st.integers(1, 12), seed=st.integers(0, 2**32))
 def test_batching_changes_nothing(max_arenas: int, seed: int) -> None:
     policy = RandomPolicy(tiny.DOMAIN)

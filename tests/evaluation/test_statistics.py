@@ -88,7 +88,6 @@ def test_wilson_covers_shares_near_one() -> None:
 
 
 @given(values=some, seed=st.integers(0, 100))
-@settings(deadline=None)
 def test_the_interval_holds_the_mean_and_lies_in_the_range(values: list[float], seed: int) -> None:
     found = mean_interval(values, seed=seed, resamples=300)
     assert found.mean == pytest.approx(np.mean(values))
@@ -100,7 +99,6 @@ def test_the_interval_holds_the_mean_and_lies_in_the_range(values: list[float], 
 
 
 @given(values=some, scale=st.floats(0.1, 100), shift=st.floats(-100, 100))
-@settings(deadline=None)
 def test_the_interval_moves_with_the_values(
     values: list[float], scale: float, shift: float
 ) -> None:
@@ -113,7 +111,6 @@ def test_the_interval_moves_with_the_values(
 
 
 @given(values=some, gaps=st.integers(0, 5))
-@settings(deadline=None)
 def test_missing_episodes_are_counted_and_change_nothing(values: list[float], gaps: int) -> None:
     clean = mean_interval(values, seed=1, resamples=200)
     holed = mean_interval(values + [math.nan] * gaps, seed=1, resamples=200)
@@ -207,7 +204,6 @@ def test_is_binary_looks_at_measured_values_only() -> None:
 
 
 @given(pairs=st.lists(st.tuples(finite, finite), min_size=1, max_size=30))
-@settings(deadline=None)
 def test_swapping_the_policies_mirrors_the_difference(pairs: list[tuple[float, float]]) -> None:
     a, b = map(list, zip(*pairs, strict=True))
     one = paired_difference(a, b, seed=2, resamples=500)
@@ -342,7 +338,7 @@ def test_retention_is_the_share_of_the_lead() -> None:
 
 
 @given(scale=st.floats(0.01, 100), shift=st.floats(-50, 50))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_retention_does_not_depend_on_the_unit(scale: float, shift: float) -> None:
     scores = episodes()
     one = retention(*scores, seed=0, resamples=300)
@@ -450,7 +446,7 @@ def test_iqm_resamples_runs_within_tasks() -> None:
 
 
 @given(runs=st.integers(2, 8), tasks=st.integers(1, 5), seed=st.integers(0, 50))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_iqm_lies_in_its_interval(runs: int, tasks: int, seed: int) -> None:
     scores = np.random.default_rng(seed).random((runs, tasks))
     found = iqm(scores, seed=seed, resamples=500)

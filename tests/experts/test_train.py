@@ -17,6 +17,7 @@ from skilldistill.experts.train import TrainOutcome, TrainSettings, train, train
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.training_state import STATE_FILE, packed
 from tests.flipped import flip_a_bit
+from tests.forgetful import ForgetfulVectorEnv
 from tests.tiny import DOMAIN, TinyVectorEnv
 
 SKILL = DOMAIN.skill("steer")
@@ -111,6 +112,27 @@ def test_work_left_behind_is_taken_up_only_on_request(tmp_path: Path) -> None:
     resumed, more = run(dataclasses.replace(CONFIG, resume=True))
     assert more == []
     assert resumed.curve == again.curve
+
+
+def test_arenas_that_give_no_state_begin_episodes_that_were_not_played_yet(tmp_path: Path) -> None:
+    begun: list[list[tuple[int, int]]] = []
+
+    def run(config: TrainConfig, asked: int) -> TrainOutcome:
+        begun.clear()
+        env = ForgetfulVectorEnv("steer", 16, seed=training_seed(0), begun=begun)
+        left = iter(range(asked))
+        return train(
+            SB3VecEnv(env), SKILL, config, main_metric="score",
+            evaluate=lambda expert: {"score": 0.5}, directory=tmp_path,
+            stop=lambda: 0 if next(left, None) is not None else 15,
+        )  # fmt: skip
+
+    assert run(CONFIG, 100).stopped == 15
+    before = set(*begun)
+    resumed = run(dataclasses.replace(CONFIG, resume=True), 10_000)
+    assert (resumed.stopped, resumed.timesteps) == (0, 3072)
+    assert min(len(before), len(*begun)) > 20
+    assert before.isdisjoint(*begun)
 
 
 def test_a_state_that_is_damaged_or_of_something_else_is_refused(tmp_path: Path) -> None:

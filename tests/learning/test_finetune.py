@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,11 @@ from skilldistill.learning.journal import RECORDS_FILE
 from skilldistill.learning.selfplay import FrozenSelf, Member
 from skilldistill.learning.sparring import SELF, START
 from skilldistill.learning.vecenv import SB3VecEnv
+from skilldistill.policy import checkpoint
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.training_state import STATE_FILE, packed
 from tests import tiny
+from tests.forgetful import ForgetfulVectorEnv
 from tests.learning import half_trained
 
 ROWS = 512
@@ -50,6 +55,20 @@ def settings(**changes: Any) -> FinetuneConfig:
 def run(directory: Path, config: FinetuneConfig, **others: Any) -> FinetuneOutcome:
     directory.mkdir(exist_ok=True)
     return finetune(half_trained.network(), config, directory=directory, **others)
+
+
+def test_the_callers_generators_are_left_alone(tmp_path: Path) -> None:
+    def state() -> list[Any]:
+        words = np.random.get_state()[1]  # noqa: NPY002
+        return [random.getstate(), list(words), torch.get_rng_state().tolist()]
+
+    start = half_trained.network()
+    before = state()
+    finetune(start, settings(timesteps=100), directory=tmp_path)
+    assert state() == before
+    checkpoint.save(tmp_path, start)
+    checkpoint.load(tmp_path)
+    assert state() == before
 
 
 def weights(outcome: FinetuneOutcome) -> dict[str, torch.Tensor]:
@@ -265,6 +284,22 @@ def test_going_on_after_an_interruption_changes_no_bit(
     assert same(whole, resumed)
     lines = (tmp_path / "cut" / RECORDS_FILE).read_text().splitlines()
     assert [json.loads(one) for one in lines] == resumed.records
+
+
+def test_arenas_that_give_no_state_begin_episodes_that_were_not_played_yet(tmp_path: Path) -> None:
+    begun: list[list[tuple[int, int]]] = []
+    start = half_trained.network().twin()
+    start.domain = replace(
+        tiny.DOMAIN, make_vector_env=functools.partial(ForgetfulVectorEnv, begun=begun)
+    )
+    cut = finetune(start, settings(), directory=tmp_path, stop=StopAt(60))
+    assert 0 < cut.summary["steps"] < 6 * ROWS
+    before = set(chain(*begun))
+    begun.clear()
+    resumed = finetune(start, settings(resume=True), directory=tmp_path)
+    assert resumed.summary["steps"] == 6 * ROWS
+    assert min(map(len, (before, *begun))) > 20
+    assert before.isdisjoint(chain(*begun))
 
 
 def test_an_interrupted_evaluation_is_repeated(tmp_path: Path) -> None:

@@ -279,6 +279,15 @@ def test_drawing_asks_the_domain(workspace: Workspace) -> None:
     domains.register(dataclasses.replace(tiny.DOMAIN, render_episode=draw))
     result = evaluate(workspace, config("distilled", "expert:steer", baselines=False, render=True))
     assert asked == [("both", "distilled-both.gif"), ("steer", "steer-steer.gif")]
+    asked.clear()
+    for alike in ("distilled", "distilled-1", "distilled_1"):
+        add_checkpoint(workspace, alike)
+    refs = ("distilled@1", "distilled@2", "distilled-1", "distilled_1")
+    evaluate(workspace, config(*refs, baselines=False, render=True))
+    assert [name for _, name in asked] == [
+        *("distilled-1-both.gif", "distilled-2-both.gif"),
+        *("3-distilled-1-both.gif", "distilled_1-both.gif"),
+    ]
     assert "data:image/gif" in (Path(result.path) / "report.html").read_text()
 
 

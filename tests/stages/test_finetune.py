@@ -21,7 +21,8 @@ from skilldistill.learning.selfplay import START_RATING, FrozenSelf
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
-from skilldistill.stages.finetune import FinetuneResult, finetune, opponents_of
+from skilldistill.stages.finetune import FinetuneResult, finetune, opponents_of, with_opponent
+from skilldistill.stages.plan import plan
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.learning import half_trained
@@ -136,10 +137,20 @@ def test_another_policy_can_be_the_opponent_and_is_a_parent(workspace: Workspace
 
 def test_a_domain_of_other_scripts_has_its_own_default(workspace: Workspace) -> None:
     other = replace(tiny.DOMAIN, opponents=("walker",))
-    assert opponents_of(settings(), workspace, other) == ((None,), [])
+    assert with_opponent(settings(opponent="chaser"), other).opponent == "walker"
+    assert with_opponent(settings(opponent="self"), other).opponent == "self"
+    none, same = tiny.DOMAIN, replace(tiny.DOMAIN, opponents=("walker", "chaser"))
+    assert with_opponent(settings(opponent="chaser"), none).opponent == ""
+    assert with_opponent(settings(opponent="chaser"), same).opponent == "chaser"
+    assert opponents_of(settings(opponent=""), workspace, other) == ((None,), [])
     assert opponents_of(settings(opponent="walker"), workspace, other) == (("walker",), [])
-    same = replace(tiny.DOMAIN, opponents=("walker", "chaser"))
-    assert opponents_of(settings(), workspace, same) == (("chaser",), [])
+
+
+def test_what_is_recorded_is_who_was_met(workspace: Workspace) -> None:
+    result = finetune(workspace, settings(opponent="chaser", timesteps=256))
+    assert result.opponent == workspace.resolve(result.ref).config["opponent"] == ""
+    planned = plan("finetune", settings(opponent="chaser"), workspace)
+    assert [entry.ref for entry in planned.inputs] == ["checkpoint:distilled@1"]
 
 
 def test_the_guard_looks_at_fights_with_the_opponent_that_is_trained_against(

@@ -33,7 +33,7 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-UNHURRIED = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Whole manifests take a while to draw on a busy machine."""
 JSON_OBJECTS = st.dictionaries(st.text(), JSON_VALUES, max_size=4)
 
@@ -232,7 +232,6 @@ def test_other_files_are_refused(data: bytes) -> None:
         decode(data)
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("ab./\\:\0 "), max_size=12))
 def test_an_accepted_path_never_leaves_its_root(path: str) -> None:
     try:

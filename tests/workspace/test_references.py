@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skilldistill.errors import ConfigurationError, NotFound
@@ -16,13 +16,11 @@ REFERENCES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(REFERENCES)
 def test_a_reference_survives_being_written_and_parsed(reference: Reference) -> None:
     assert parse_reference(str(reference)) == reference
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_parses_to_itself_or_is_a_configuration_error(text: str) -> None:
     try:
