@@ -19,7 +19,7 @@ import skilldistill
 ROOT = Path(skilldistill.__file__).parent
 FLOORS = (
     {
-        *("errors", "config", "domain", "progress", "randomness", "settings"),
+        *("errors", "config", "domain", "progress", "randomness", "regular", "settings"),
         *("threads", "training_state"),
     },
     {"duel", "workspace", "data"},

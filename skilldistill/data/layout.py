@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from skilldistill.data.schema import (
     DatasetInfo,
     ExpertRef,
 )
-from skilldistill.errors import CorruptFile, DiskProblem, NotFound
+from skilldistill.errors import CorruptFile, DiskProblem
+from skilldistill.regular import open_regular
 
 HINT = "run `skilldistill verify` to list damaged files, then collect or merge this one again"
-_HEAD_BYTES = 1 << 20
-"""Where the attributes lie: the writer makes them first."""
+_HEAP = b"GCOL\x01\0\0\0"
+"""What a global heap begins with."""
 
 
 @contextlib.contextmanager
@@ -52,33 +54,32 @@ def open_file(path: Path) -> h5py.File:
         CorruptFile: it is no HDF5 file, or a damaged one.
     """
     try:
-        with path.open("rb") as file:
-            _check_heaps(file.read(_HEAD_BYTES), path)
+        with (
+            open_regular(path, hint="run `skilldistill ls` to see what there is") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            _check_heaps(content, path)
         return h5py.File(path, "r", locking=False)
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"no dataset file {path}", hint="run `skilldistill ls` to see what there is"
-        ) from error
     except PermissionError as error:
         raise DiskProblem(f"{path} may not be read", hint="change its permissions") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise CorruptFile(f"{path} is no sound HDF5 file: {error}", hint=HINT) from error
 
 
-def _check_heaps(head: bytes, path: Path) -> None:
+def _check_heaps(content: mmap.mmap, path: Path) -> None:
     """Walk the global heaps, where HDF5 keeps text, before HDF5 does.
 
     They are the only part without a checksum, and a free space of size 0 sends HDF5 round in
     circles. Layout: "HDF5 File Format Specification", III.E, Disk Format: Level 1E.
     """
-    start = head.find(b"GCOL\x01\0\0\0")
+    start = content.find(_HEAP)
     while start >= 0:
-        end = start + int.from_bytes(head[start + 8 : start + 16], "little")
+        end = start + int.from_bytes(content[start + 8 : start + 16], "little")
         place = start + 16
         sound = place <= end
-        while sound and place + 16 <= min(end, len(head)):
-            index = int.from_bytes(head[place : place + 2], "little")
-            size = int.from_bytes(head[place + 8 : place + 16], "little")
+        while sound and place + 16 <= min(end, len(content)):
+            index = int.from_bytes(content[place : place + 2], "little")
+            size = int.from_bytes(content[place + 8 : place + 16], "little")
             if index == 0:
                 sound, place = place + size == end, end
             else:
@@ -86,7 +87,7 @@ def _check_heaps(head: bytes, path: Path) -> None:
                 sound = place <= end
         if not sound:
             raise CorruptFile(f"{path} is no sound HDF5 file: its texts are damaged", hint=HINT)
-        start = head.find(b"GCOL\x01\0\0\0", end)
+        start = content.find(_HEAP, end)
 
 
 def read_info(file: h5py.File, path: Path) -> DatasetInfo:
@@ -178,6 +179,9 @@ def _check_column(
         problem = f"has shape {dataset.shape}, expected {(count, *tail)}"
     elif not dataset.chunks or dataset.chunks[1:] != tail or not dataset.fletcher32:
         problem = "is not stored in whole rows with checksums"
+    elif dataset.id.get_create_plist().get_nfilters() != 1:
+        # A small file could unpack to more than the memory holds.
+        problem = "is stored compressed"
     elif dataset.id.get_num_chunks() != -(-count // dataset.chunks[0]):
         # HDF5 reads a chunk that was never written as zeros.
         problem = "lacks some of its rows"

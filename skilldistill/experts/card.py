@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 
 from skilldistill.errors import CorruptFile, NotFound, excerpt
-from skilldistill.experts.files import read_regular
+from skilldistill.regular import read_regular
 
 FORMAT = "skilldistill.expert"
 FORMAT_VERSION = 1

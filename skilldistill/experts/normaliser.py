@@ -16,8 +16,8 @@ from safetensors.numpy import load as parse_safetensors
 
 from skilldistill.errors import CorruptFile, UnsafeFile, excerpt
 from skilldistill.experts.archive import Archive, Limits
-from skilldistill.experts.files import read_regular
 from skilldistill.experts.network import Normaliser
+from skilldistill.regular import read_regular
 
 MAX_BYTES = 2**20
 _LIMITS = Limits(members=16, member_bytes=MAX_BYTES, total_bytes=MAX_BYTES)

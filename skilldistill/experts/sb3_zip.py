@@ -21,7 +21,6 @@ from skilldistill.domain import Domain, Skill
 from skilldistill.errors import CorruptFile, SpaceMismatch, UnsafeFile, UnsupportedExpert, excerpt
 from skilldistill.experts.activations import DEFAULT_ALPHA
 from skilldistill.experts.archive import Archive, Limits
-from skilldistill.experts.files import open_regular
 from skilldistill.experts.network import Expert, HeadKind, Layer, Normaliser
 from skilldistill.experts.normaliser import read_normaliser
 from skilldistill.experts.pickles import refuse_dangerous
@@ -35,6 +34,7 @@ from skilldistill.experts.sb3_text import (
     read_spaces,
 )
 from skilldistill.experts.torch_file import confirm, read_tensors, scan
+from skilldistill.regular import open_regular
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -75,6 +75,19 @@ def read_zip(path: Path, skill: Skill, domain: Domain, *, normaliser: Path | Non
     scaler = None if normaliser is None else read_normaliser(Path(normaliser))
     with _open(Path(path)) as file:
         return _rebuild(file, Path(path), skill, domain, normaliser, scaler)
+
+
+def read_members(path: Path) -> dict[str, bytes]:
+    """The members of a zip by Stable-Baselines3 that say what the policy is, all others checked.
+
+    Returns:
+        Bytes of ``data`` and ``policy.pth``, and of some others.
+
+    Raises:
+        NotFound, UnsafeFile, CorruptFile: as :func:`read_zip`.
+    """
+    with _open(path) as file:
+        return _read_members(file, path)[0]
 
 
 def _rebuild(

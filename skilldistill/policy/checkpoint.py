@@ -24,15 +24,19 @@ from safetensors.torch import save as serialise_tensors
 import skilldistill
 from skilldistill import domain as domains
 from skilldistill.domain import Domain
-from skilldistill.errors import CorruptFile, DiskProblem, NotFound
+from skilldistill.errors import CorruptFile, DiskProblem
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.randomness import global_generators_kept
+from skilldistill.regular import read_regular
 from skilldistill.workspace.manifest import plain
 
 FORMAT = "skilldistill.policy"
+MAX_WIDTH = 2**14
 FORMAT_VERSION = 1
 WEIGHTS = "policy.safetensors"
 CARD = "policy.json"
+MAX_BYTES = 8 * 2**30
+"""Of a file: the widest network that is read has less."""
 _ELSEWHERE = (
     "`skilldistill verify` says what is damaged, `skilldistill ls --kind checkpoint` what else "
     "there is"
@@ -56,6 +60,11 @@ def weights(network: DistilledPolicyNetwork) -> bytes:
     """Parameters and input scaling as a safetensors file; equal values give equal bytes."""
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     return serialise_tensors(state)
+
+
+def digest(network: DistilledPolicyNetwork) -> str:
+    """SHA-256 of :func:`weights`, in hexadecimal."""
+    return hashlib.sha256(weights(network)).hexdigest()
 
 
 def save(
@@ -116,8 +125,8 @@ def load(directory: Path | str, device: str = "cpu") -> Checkpoint:
             hint="distil again with this version: `skilldistill distill`",
         )
     data = _read(directory / WEIGHTS)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != card["weights_sha256"]:
+    found = hashlib.sha256(data).hexdigest()
+    if found != card["weights_sha256"]:
         raise CorruptFile(
             f"{directory / WEIGHTS} is not the file that {CARD} describes (SHA-256 differs)",
             hint="run `skilldistill verify`",
@@ -128,8 +137,8 @@ def load(directory: Path | str, device: str = "cpu") -> Checkpoint:
         raise CorruptFile(
             f"{directory / WEIGHTS} holds no tensors: {error}", hint=_ELSEWHERE
         ) from error
-    network = _rebuild(domain, card["hidden_dim"], tensors, directory / WEIGHTS)
-    return Checkpoint(network.to(device), domain, card["config"], card["metrics"], digest)
+    network = rebuild(domain, card["hidden_dim"], tensors, directory / WEIGHTS)
+    return Checkpoint(network.to(device), domain, card["config"], card["metrics"], found)
 
 
 def spaces(domain: Domain) -> dict[str, Any]:
@@ -145,9 +154,22 @@ def spaces(domain: Domain) -> dict[str, Any]:
 
 
 @global_generators_kept()
-def _rebuild(
+def rebuild(
     domain: Domain, hidden_dim: int, tensors: Mapping[str, torch.Tensor], where: Path
 ) -> DistilledPolicyNetwork:
+    """The network that has these weights.
+
+    Args:
+        domain: what it plays.
+        hidden_dim: its width.
+        tensors: its state, from a file that may be anything.
+        where: what to call that file.
+
+    Raises:
+        CorruptFile: they are not the state of such a network.
+    """
+    if not 2 <= hidden_dim <= MAX_WIDTH:
+        raise CorruptFile(f"{where}: hidden_dim {hidden_dim} is out of range", hint=_ELSEWHERE)
     with torch.device("meta"):  # shapes first: nothing is allocated for a width that lies
         expected = {
             name: tuple(value.shape)
@@ -208,22 +230,14 @@ def _read_card(path: Path) -> dict[str, Any]:
             raise CorruptFile(
                 f"{path}: {key!r} is missing or not a {kind.__name__}", hint=_ELSEWHERE
             )
-    if not 2 <= card["hidden_dim"] <= 2**14:
-        raise CorruptFile(
-            f"{path}: hidden_dim {card['hidden_dim']} is out of range", hint=_ELSEWHERE
-        )
     return card
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(
-            f"no {path.name} in {path.parent}", hint="run `skilldistill ls` to see checkpoints"
-        ) from error
+        return read_regular(path, MAX_BYTES, hint="run `skilldistill ls` to see checkpoints")
     except OSError as error:
         raise DiskProblem(f"cannot read {path}: {error}") from error
 
 
-__all__ = ["CARD", "WEIGHTS", "Checkpoint", "load", "save", "weights"]
+__all__ = ["CARD", "WEIGHTS", "Checkpoint", "digest", "load", "rebuild", "save", "weights"]

@@ -24,6 +24,8 @@ from skilldistill.learning.sparring import SELF, START, Opponents, check_arenas,
 from skilldistill.policy import checkpoint
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
+from skilldistill.stages.expert_references import is_zip
+from skilldistill.stages.policy_zip import read_policy_zip
 from skilldistill.stages.references import check_policy_name, load_opponent
 from skilldistill.stages.sources import find_checkpoint
 from skilldistill.stages.unfinished import keep_board, unfinished
@@ -78,7 +80,7 @@ def finetune(
     config = with_opponent(config, domain)
     check_policy_name(config.name, domain)
     start = find_checkpoint(workspace, config.start)
-    loaded = checkpoint.load(start.path)
+    loaded = read_policy_zip(start.path) if is_zip(start.path) else checkpoint.load(start.path)
     if loaded.domain.name != domain.name:
         raise ConfigurationError(
             f"{start.ref} plays in domain {loaded.domain.name!r}, not in {domain.name!r}",

@@ -10,6 +10,7 @@ reference                           what plays
 ``checkpoint:NAME``, ``expert:NAME``  the artefact; ``expert:`` falls back on the shipped expert
 ``shipped:SKILL``                   the expert that ships with the domain
 a folder, or a file in one          the checkpoint or expert that is saved there
+``better.zip``                      the fine-tuned policy that Stable-Baselines3 saved in it
 ==================================  ===========================================================
 """
 
@@ -40,6 +41,7 @@ from skilldistill.workspace.references import usual_maker
 from skilldistill.workspace.store import Workspace
 
 if TYPE_CHECKING:
+    from skilldistill.policy.network import DistilledPolicyNetwork
     from skilldistill.workspace.manifest import Artefact
 
 RANDOM, COMPOSITE = "random", "composite"
@@ -241,18 +243,31 @@ def _in_workspace(
 def _checkpoint(
     folder: Path, ref: str, artefact: str | None, domain: Domain | None, deterministic: bool
 ) -> ResolvedPolicy:
-    from skilldistill.policy import checkpoint, player
+    from skilldistill.policy import checkpoint
 
-    network = checkpoint.load(folder).network
+    label = _name(ref) if artefact else folder.name
+    return _network(checkpoint.load(folder).network, ref, label, artefact, domain, deterministic)
+
+
+def _network(
+    network: DistilledPolicyNetwork,
+    ref: str,
+    label: str,
+    artefact: str | None,
+    domain: Domain | None,
+    deterministic: bool,
+) -> ResolvedPolicy:
+    from skilldistill.policy.player import NetworkPolicy
+
     if domain is not None and network.domain.name != domain.name:
         raise ConfigurationError(
             f"{ref} plays in domain {network.domain.name!r}, not in {domain.name!r}",
             hint=f"add `--domain {network.domain.name}`",
         )
     return ResolvedPolicy(
-        policy=player.NetworkPolicy(network, deterministic=deterministic),
+        policy=NetworkPolicy(network, deterministic=deterministic),
         ref=ref,
-        label=_name(ref) if artefact else folder.name,
+        label=label,
         kind="checkpoint",
         domain=network.domain,
         artefact=artefact,
@@ -263,6 +278,12 @@ def _checkpoint(
 def _from_path(
     path: Path, workspace: Workspace | None, domain: Domain | None, deterministic: bool
 ) -> ResolvedPolicy:
+    published = _artefact_at(path.parent, workspace, "checkpoint")
+    if is_zip(path) and not published:  # one beside a checkpoint may have been trained further
+        from skilldistill.stages.policy_zip import read_policy_zip
+
+        network = read_policy_zip(path).network
+        return _network(network, str(path), path.stem, None, domain, deterministic)
     if (folder := folder_with(path, CHECKPOINT_FILE)) is not None:
         known = _artefact_at(folder, workspace, "checkpoint")
         ref, artefact = (known.ref, known.id) if known else (str(folder), None)
@@ -275,12 +296,6 @@ def _from_path(
         expert = Expert.load(folder)
         found = ResolvedExpert(expert, ref, False, artefact)
         return _single(found, domain or domains.find(expert.domain), deterministic)
-    if is_zip(path):
-        raise ConfigurationError(
-            f"{path} is a Stable-Baselines3 zip with no {CHECKPOINT_FILE} beside it",
-            hint=f"an expert of one skill: `skilldistill experts add SKILL {path}`; a fine-tuned "
-            f"policy: keep the whole checkpoint folder together",
-        )
     raise NotFound(
         f"{path} holds neither {CHECKPOINT_FILE} nor {EXPERT_FILE}",
         hint="give the folder of a checkpoint or of an expert",

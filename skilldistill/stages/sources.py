@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from skilldistill.stages.expert_references import is_zip
 from skilldistill.stages.references import CHECKPOINT_FILE
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -35,14 +36,14 @@ def find_dataset(workspace: Workspace, ref: str) -> Source:
 
 
 def find_checkpoint(workspace: Workspace, ref: str) -> Source:
-    """A checkpoint by reference, or the folder of one by path. A name in the workspace goes first.
+    """A checkpoint by reference, or by path its folder or a zip of it. Names go first.
 
     Raises:
         NotFound: there is none.
     """
     outside = Path(ref)
-    is_one = (outside / CHECKPOINT_FILE).is_file() and not _within(outside, workspace)
-    if is_one and not workspace.artefacts("checkpoint", ref):
+    is_one = is_zip(outside) or (outside / CHECKPOINT_FILE).is_file()
+    if is_one and not _within(outside, workspace) and not workspace.artefacts("checkpoint", ref):
         return Source(outside, ref, None)
     artefact = workspace.resolve(ref, "checkpoint")
     return Source(workspace.path(artefact), artefact.ref, artefact)

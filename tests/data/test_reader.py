@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -210,7 +211,7 @@ def test_summary_is_plain_and_right(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_other_files(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no dataset file"):
+    with pytest.raises(NotFound, match="no file"):
         DatasetReader(tmp_path / "a.h5")
     (tmp_path / "text.h5").write_text("hello\n")
     with pytest.raises(CorruptFile, match="no sound HDF5 file"):
@@ -218,8 +219,11 @@ def test_missing_files_and_other_files(tmp_path: Path) -> None:
     (tmp_path / "empty.h5").touch()
     with pytest.raises(CorruptFile, match="no sound HDF5 file"):
         DatasetReader(tmp_path / "empty.h5")
-    with pytest.raises(CorruptFile, match="no sound HDF5 file"):
+    with pytest.raises(CorruptFile, match="is a directory"):
         DatasetReader(tmp_path)
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(CorruptFile, match="is a pipe"):
+        DatasetReader(tmp_path / "pipe.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["observations"] = np.zeros(3)
     with pytest.raises(CorruptFile, match="no skilldistill dataset"):
@@ -288,6 +292,7 @@ def set_attribute(name: str, value: object) -> Callable[[h5py.File], None]:
         (edit_column("skill", data=np.zeros(13, "u1")), r"skill has shape \(13,\)"),
         (edit_column("rewards", fletcher32=False), "rewards is not stored .* with checksums"),
         (edit_column("rewards", chunks=None, fletcher32=None), "rewards is not stored"),
+        (edit_column("rewards", compression="gzip"), "rewards is stored compressed"),
         (edit_column("targets", chunks=(4, 1)), "targets is not stored in whole rows"),
         (set_value("episode_start", 1, 4), "episodes do not cover the rows"),
         (set_value("episode_length", 1, 2), "episodes do not cover the rows"),
@@ -459,5 +464,8 @@ def test_a_text_heap_that_would_send_hdf5_in_circles_is_refused(tmp_path: Path) 
     text = content.index(b'{"episodes":3')
     content[text - 8] ^= 8  # the size of the text: what follows looks like free space of size 0
     path.write_bytes(content)
+    with pytest.raises(CorruptFile, match="texts are damaged"):
+        DatasetReader(path)
+    path.write_bytes(bytes(2**21) + content)  # HDF5 looks for its beginning at powers of two
     with pytest.raises(CorruptFile, match="texts are damaged"):
         DatasetReader(path)

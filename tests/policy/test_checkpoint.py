@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def test_a_missing_file_is_not_found(saved: Path) -> None:
         checkpoint.load(saved)
     with pytest.raises(NotFound, match=r"policy\.json"):
         checkpoint.load(saved / "nowhere")
+
+
+def test_a_pipe_is_not_waited_for(saved: Path) -> None:
+    (saved / "policy.safetensors").unlink()
+    os.mkfifo(saved / "policy.safetensors")
+    with pytest.raises(CorruptFile, match="is a pipe"):
+        checkpoint.load(saved)
 
 
 def test_a_changed_byte_is_found(saved: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -144,6 +145,18 @@ def test_a_domain_of_other_scripts_has_its_own_default(workspace: Workspace) -> 
     assert with_opponent(settings(opponent="chaser"), same).opponent == "chaser"
     assert opponents_of(settings(opponent=""), workspace, other) == ((None,), [])
     assert opponents_of(settings(opponent="walker"), workspace, other) == (("walker",), [])
+
+
+def test_a_zip_that_was_trained_further_can_be_the_start(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    first = finetune(workspace, settings(timesteps=256))
+    trained = Path(shutil.copy(Path(first.path) / "ppo.zip", tmp_path / "better.zip"))
+    result = finetune(workspace, settings(timesteps=256, start=str(trained)))
+    assert result.start == str(trained)
+    assert workspace.resolve(result.ref).parents == ()
+    same = finetune(workspace, settings(timesteps=256, start=first.ref))
+    assert same.metrics["before"] == result.metrics["before"]
 
 
 def test_what_is_recorded_is_who_was_met(workspace: Workspace) -> None:

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3 import PPO
 
 from skilldistill import domain as domains
 from skilldistill.domain import Domain, Policy
-from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
 from skilldistill.evaluation.rollout import RandomPolicy, play
+from skilldistill.learning.vecenv import SB3VecEnv
+from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.policy.player import NetworkPolicy
+from skilldistill.policy.sb3 import DistilledPolicy
 from skilldistill.stages.references import load_opponent, load_policy, resolve_policy
 from skilldistill.workspace.store import Workspace
 from tests import tiny
+from tests.flipped import flip_a_bit
+from tests.learning import half_trained
 from tests.tiny_workspace import add_checkpoint, add_expert, add_experts, ship, steer
 
 
@@ -110,15 +118,48 @@ def test_a_folder_or_a_file_in_it_is_its_expert(workspace: Workspace) -> None:
     assert score(found.policy, "steer") > 0.8
 
 
-def test_a_zip_plays_only_beside_its_checkpoint(workspace: Workspace, tmp_path: Path) -> None:
-    folder = workspace.path(add_checkpoint(workspace))
-    (folder / "ppo.zip").write_bytes(b"PK")
-    assert resolve_policy(folder / "ppo.zip", workspace).kind == "checkpoint"
-    alone = tmp_path / "ppo.zip"
-    alone.write_bytes(b"PK")
-    with pytest.raises(ConfigurationError, match=r"no policy\.json beside it") as caught:
-        load_policy(alone)
+def saved_zip(path: Path, network: DistilledPolicyNetwork) -> Path:
+    """What Stable-Baselines3 saves of a policy that was trained further."""
+    env = SB3VecEnv(tiny.TinyVectorEnv("both", 4, seed=0))
+    settings = {"hidden_dim": network.hidden_dim, "domain": "tiny"}
+    model = PPO(DistilledPolicy, env, n_steps=8, batch_size=8, device="cpu", policy_kwargs=settings)
+    model.policy.network.load_state_dict(network.state_dict())  # type: ignore[union-attr]
+    model.save(path)
+    return path
+
+
+def test_a_zip_plays_what_it_holds_whatever_lies_beside_it(workspace: Workspace) -> None:
+    inside = workspace.path(add_checkpoint(workspace))
+    assert resolve_policy(inside / "policy.json", workspace).ref == "checkpoint:distilled@1"
+    (inside / "ppo.zip").write_bytes(b"its own, which the manifest vouches for")
+    assert resolve_policy(inside / "ppo.zip", workspace).ref == "checkpoint:distilled@1"
+    folder = workspace.root.parent / "exported"
+    shutil.copytree(inside, folder)
+    trained = half_trained.network()
+    found = resolve_policy(saved_zip(folder / "better.zip", trained), workspace)
+    assert (found.kind, found.label, found.artefact) == ("checkpoint", "better", None)
+    assert found.ref == str(folder / "better.zip")
+    seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    assert isinstance(found.policy, NetworkPolicy)
+    assert np.array_equal(found.policy.predict(seen), NetworkPolicy(trained).predict(seen))
+
+
+def test_a_zip_of_anything_else_is_no_policy(tmp_path: Path) -> None:
+    path = saved_zip(tmp_path / "ppo.zip", half_trained.network())
+    flip_a_bit(path)
+    with pytest.raises(CorruptFile):
+        load_policy(path)
+    env = SB3VecEnv(tiny.TinyVectorEnv("steer", 4, seed=0))
+    PPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").save(path)
+    with pytest.raises(ConfigurationError, match="not of a fine-tuned policy") as caught:
+        load_policy(path)
     assert "skilldistill experts add" in caught.value.hint
+
+
+def test_a_zip_of_another_domain_is_refused(tmp_path: Path) -> None:
+    path = saved_zip(tmp_path / "ppo.zip", half_trained.network())
+    with pytest.raises(ConfigurationError, match="plays in domain 'tiny', not in 'duel'"):
+        load_policy(path, domain="duel")
 
 
 def test_an_expert_plays_its_own_head_only(workspace: Workspace) -> None:
