@@ -248,7 +248,8 @@ def _make_model(
     keywords = dict(settings.ppo)
     rate = keywords.pop("learning_rate", 3e-4)
     if settings.schedule == "linear" and not callable(rate):
-        keywords["learning_rate"] = lambda remaining: remaining * rate
+        # the last rollout may go beyond the last timestep
+        keywords["learning_rate"] = lambda remaining: max(remaining, 0.0) * rate
     else:
         keywords["learning_rate"] = rate
     policy_kwargs = {

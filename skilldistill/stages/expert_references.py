@@ -115,6 +115,9 @@ def _workspace_expert(
 ) -> ResolvedExpert | None:
     """The workspace's latest complete expert of a skill.
 
+    A copy of the shipped one, which collecting makes, comes after all others: whoever once asked
+    for ``shipped:SKILL`` goes on with the expert of his own.
+
     The manifest says which one that is, and no other is read: an old one that is damaged is
     nobody's concern, and one that would be used must not be passed over in silence.
 
@@ -125,13 +128,22 @@ def _workspace_expert(
         return None
     from skilldistill.experts.network import Expert
 
-    for artefact in reversed(workspace.artefacts("expert")):
+    for artefact in by_precedence(workspace.artefacts("expert")):
         if artefact.status != "complete" or not _may_play(artefact, domain, skill):
             continue
         expert = Expert.load(workspace.path(artefact))
         if (expert.domain, expert.skill) == (domain.name, skill):
             return ResolvedExpert(expert, artefact.ref, False, artefact.id)
     return None
+
+
+def by_precedence(experts: Iterable[Artefact]) -> list[Artefact]:
+    """Experts of a workspace, those first that a skill would rather use."""
+    latest_first = list(experts)[::-1]
+    return sorted(
+        latest_first,
+        key=lambda artefact: str(artefact.metrics.get("source", "")).startswith("shipped:"),
+    )
 
 
 def _may_play(artefact: Artefact, domain: Domain, skill: str) -> bool:

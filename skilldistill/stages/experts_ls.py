@@ -13,6 +13,7 @@ from skilldistill.errors import SkillDistillError
 from skilldistill.experts.card import CARD_FILE
 from skilldistill.experts.network import Expert
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.stages.expert_references import by_precedence
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -89,7 +90,7 @@ def _marked(entry: ListedExpert) -> ListedExpert:
 
 def _of_workspace(workspace: Workspace, domain: Domain) -> list[ListedExpert]:
     listed = []
-    for artefact in reversed(workspace.artefacts("expert")):
+    for artefact in by_precedence(workspace.artefacts("expert")):
         source = str(artefact.metrics.get("source", ""))
         try:
             expert = Expert.load(workspace.path(artefact))

@@ -22,12 +22,13 @@ from skilldistill.learning.keeper import Evaluate
 from skilldistill.learning.selfplay import Versus
 from skilldistill.learning.sparring import SELF, START, Opponents, check_arenas, expand
 from skilldistill.policy import checkpoint
+from skilldistill.policy.checkpoint import Checkpoint
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
 from skilldistill.stages.expert_references import is_zip
 from skilldistill.stages.policy_zip import read_policy_zip
 from skilldistill.stages.references import check_policy_name, load_opponent
-from skilldistill.stages.sources import find_checkpoint
+from skilldistill.stages.sources import Source, find_checkpoint
 from skilldistill.stages.unfinished import keep_board, unfinished
 from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.manifest import Artefact
@@ -80,12 +81,7 @@ def finetune(
     config = with_opponent(config, domain)
     check_policy_name(config.name, domain)
     start = find_checkpoint(workspace, config.start)
-    loaded = read_policy_zip(start.path) if is_zip(start.path) else checkpoint.load(start.path)
-    if loaded.domain.name != domain.name:
-        raise ConfigurationError(
-            f"{start.ref} plays in domain {loaded.domain.name!r}, not in {domain.name!r}",
-            hint=f"add `--domain {loaded.domain.name}`",
-        )
+    loaded = load_start(start, domain)
     pick_device(config.device)  # what cannot be done leaves no unfinished work behind
     opponents, rivals = opponents_of(config, workspace, domain)
     check_arenas(config, opponents)
@@ -132,6 +128,22 @@ def finetune(
         opponent=config.opponent,
         metrics=outcome.summary,
     )
+
+
+def load_start(start: Source, domain: Domain) -> Checkpoint:
+    """The policy to begin with.
+
+    Raises:
+        ConfigurationError: it plays in another domain.
+        CorruptFile: it is damaged.
+    """
+    loaded = read_policy_zip(start.path) if is_zip(start.path) else checkpoint.load(start.path)
+    if loaded.domain.name != domain.name:
+        raise ConfigurationError(
+            f"{start.ref} plays in domain {loaded.domain.name!r}, not in {domain.name!r}",
+            hint=f"add `--domain {loaded.domain.name}`",
+        )
+    return loaded
 
 
 def with_opponent(config: FinetuneConfig, domain: Domain) -> FinetuneConfig:

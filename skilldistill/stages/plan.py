@@ -30,7 +30,7 @@ from skilldistill.stages.init import place_of
 from skilldistill.stages.presets import step_configs
 from skilldistill.stages.sources import find_checkpoint, find_dataset
 from skilldistill.workspace.manifest import FILENAME, check_name
-from skilldistill.workspace.store import DEFAULT_FOLDER, Workspace, check_root
+from skilldistill.workspace.store import Workspace, check_root
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,9 @@ def plan(
         ConfigurationError: a setting cannot be used.
     """
     inputs, outputs = _PLANS[command](config, workspace)
-    root = workspace.root if workspace else Path(path or Path.cwd() / DEFAULT_FOLDER).absolute()
     return PlanResult(
         command=command,
-        workspace=str(root),
+        workspace=str(workspace.root if workspace else place_of(path, None)),
         creates_workspace=workspace is None,
         inputs=tuple(inputs),
         outputs=_numbered(workspace, outputs),
@@ -178,8 +177,8 @@ def _distill(config: DistillConfig, workspace: Workspace | None) -> _Plan:
         source = find_dataset(_needed(workspace), config.dataset)
         path, ref = source.path, source.ref
     inputs = [PlanEntry(ref)]
-    if config.rounds:
-        with DatasetReader(path, domain=domain) as reader:
+    with DatasetReader(path, domain=domain) as reader:
+        if config.rounds:
             inputs += _entries(labellers(workspace, domain, reader.info))
     return inputs, _taught(config)
 
@@ -197,12 +196,14 @@ def _taught(config: DistillConfig) -> list[tuple[str, str]]:
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
     from skilldistill.learning.device import pick_device  # loads torch, as the next one does
     from skilldistill.learning.sparring import check_arenas
-    from skilldistill.stages.finetune import opponents_of, with_opponent
+    from skilldistill.stages.finetune import load_start, opponents_of, with_opponent
 
     domain = domains.find(config.domain)
     references.check_policy_name(config.name, domain)
     pick_device(config.device)
-    start = PlanEntry(find_checkpoint(_needed(workspace), config.start).ref)
+    source = find_checkpoint(_needed(workspace), config.start)
+    load_start(source, domain)
+    start = PlanEntry(source.ref)
     config = with_opponent(config, domain)
     check_arenas(config, opponents_of(config, workspace, domain)[0])
     rival = [PlanEntry(config.opponent, "opponent")] if config.opponent else []

@@ -34,15 +34,18 @@ class VerifyResult:
         first = damaged[0]
         more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         owners = list(dict.fromkeys(f.artefact for f in damaged if f.artefact))
-        return VerificationFailed(
-            f"{self.workspace}: {first.path} {first.detail}{more}",
-            hint=f"make {owners[0]} again (`skilldistill show {owners[0]}` tells how), "
-            f"then `skilldistill rm --force {owners[0]}`"
-            if owners
-            else f"`skilldistill init {self.workspace}` repairs the manifest"
-            if first.problem == "manifest"
-            else "move what does not belong there out of the workspace",
-        )
+        if first.problem == "unreadable":
+            hint = "check the disk and the permissions there, then verify again"
+        elif owners:
+            hint = (
+                f"make {owners[0]} again (`skilldistill show {owners[0]}` tells how), "
+                f"then `skilldistill rm --force {owners[0]}`"
+            )
+        elif first.problem == "manifest":
+            hint = f"`skilldistill init {self.workspace}` repairs the manifest"
+        else:
+            hint = "move what does not belong there out of the workspace"
+        return VerificationFailed(f"{self.workspace}: {first.path} {first.detail}{more}", hint=hint)
 
 
 def verify(

@@ -30,6 +30,8 @@ FORMAT_VERSION = 1
 FILENAME = "manifest.json"
 PREVIOUS = "manifest.json.previous"
 DAMAGED = "manifest.json.damaged"
+"""While it is there, nothing that the manifest does not list may be called a leftover."""
+_LOST = f"{FILENAME} was gone, and {PREVIOUS} has taken its place.\n"
 LOCK_FILE = ".skilldistill.lock"
 TEMPORARY = ".manifest-"
 """How the name of a manifest that is being written begins."""
@@ -44,6 +46,8 @@ STATUSES = ("complete", "interrupted")
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
+VERSION_PLACE = re.compile(rf"({VERSION.pattern})(\.h5)?")
+"""What an artefact's version is called in the folder of its name."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -247,7 +251,7 @@ def save(root: Path, manifest: Manifest, *, keep: bool = True) -> None:
         root: the workspace.
         manifest: what to write.
         keep: whether the current file is sound and becomes the previous one; a damaged one is
-            put aside as ``manifest.json.damaged`` instead.
+            put aside as ``manifest.json.damaged`` instead, where of one that is gone a note stays.
     """
     current = root / FILENAME
     temporary = root / f"{TEMPORARY}{secrets.token_hex(4)}"
@@ -259,6 +263,8 @@ def save(root: Path, manifest: Manifest, *, keep: bool = True) -> None:
         decode(temporary.read_bytes(), str(temporary))
         if current.exists():
             _copy_over(current, root / (PREVIOUS if keep else DAMAGED))
+        elif not keep:
+            (root / DAMAGED).write_text(_LOST, encoding="utf-8")
         temporary.replace(current)
     finally:
         temporary.unlink(missing_ok=True)

@@ -109,7 +109,8 @@ class Workspace:
 
         Raises:
             ConfigurationError: ``path`` is a file, or an empty text.
-            CorruptFile: the directory's ``manifest.json`` belongs to another program.
+            CorruptFile: the directory's ``manifest.json`` belongs to another program, or is gone
+                while artefacts are still there.
             DiskProblem: it cannot be written.
         """
         root = _absolute(path)
@@ -118,6 +119,7 @@ class Workspace:
         with disk(root):
             root.mkdir(parents=True, exist_ok=True)
             if not _has_manifest(root):
+                _check_nothing_lost(root)
                 with workspace._lock():
                     if not _has_manifest(root):  # another process may have been faster
                         manifests.save(root, Manifest())
@@ -454,6 +456,19 @@ def _absolute(path: str | Path) -> Path:
             "an empty path names no workspace", hint="write `.` for the current directory"
         )
     return Path(path).expanduser().absolute()
+
+
+def _check_nothing_lost(root: Path) -> None:
+    # With a new manifest, all that an old one listed would be garbage.
+    for folder in KIND_FOLDERS.values():
+        for path in sorted(root.glob(f"{folder}/*/*")):
+            if manifests.VERSION_PLACE.fullmatch(path.name) and not _has_manifest(root):
+                raise CorruptFile(
+                    f"{root} has no manifest, but what looks like artefacts: "
+                    f"{path.relative_to(root).as_posix()}",
+                    hint=f"restore {manifests.FILENAME} from a backup, or choose another place "
+                    "with --workspace; what lies here can be named by its path",
+                )
 
 
 def _has_manifest(root: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,10 +31,8 @@ from skilldistill.workspace.files import acquire, delete, digest, disk, lock_fil
 from skilldistill.workspace.manifest import KIND_FOLDERS, Artefact, FileEntry, Manifest
 from skilldistill.workspace.store import Workspace
 
-Problem = Literal["manifest", "missing", "changed", "extra", "leftover", "partial"]
-DAMAGE: tuple[Problem, ...] = ("manifest", "missing", "changed", "extra")
-
-_VERSION = re.compile(r"([1-9][0-9]{0,8})(\.h5)?")
+Problem = Literal["manifest", "missing", "changed", "unreadable", "extra", "leftover", "partial"]
+DAMAGE: tuple[Problem, ...] = ("manifest", "missing", "changed", "unreadable", "extra")
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def check_surroundings(workspace: Workspace) -> list[Finding]:
         detail = notice.removeprefix(manifests.FILENAME).lstrip(": ")  # the path stands before it
         findings.append(Finding("manifest", manifests.FILENAME, detail))
     if (workspace.root / manifests.DAMAGED).exists():
-        detail = "a damaged manifest was put aside; delete it when nothing is missed"
+        detail = "a manifest was damaged or lost; delete this when nothing is missed"
         findings.append(Finding("leftover", manifests.DAMAGED, detail))
     with disk(workspace.root):
         scanned = list(_scan(workspace, workspace.manifest()))
@@ -140,8 +137,8 @@ def plan_garbage(workspace: Workspace, *, days: float = 30.0) -> list[Removal]:
     damaged = workspace.root / manifests.DAMAGED
     if damaged.exists():
         raise CorruptFile(
-            f"{damaged} says that a manifest was damaged, and what only it listed looks like a "
-            "leftover now",
+            f"{damaged} says that a manifest was damaged or lost, and what only it listed looks "
+            "like a leftover now",
             hint="look at `skilldistill verify`, save what you need, then delete that file",
         )
     removals = []
@@ -211,7 +208,7 @@ def _check_file(workspace: Workspace, entry: FileEntry) -> tuple[Problem, str]:
     except UnsafeFile as error:
         return "changed", error.message
     except OSError as error:  # a bad sector in one file must not hide what is wrong with others
-        return "changed", f"cannot be read: {error.strerror or error}"
+        return "unreadable", f"cannot be read: {error.strerror or error}"
     return "changed", ""
 
 
@@ -229,7 +226,8 @@ def _unlisted(workspace: Workspace, artefact: Artefact) -> Iterator[Finding]:
 def _scan(workspace: Workspace, manifest: Manifest) -> Iterator[Finding]:
     """Leftovers, partial work, and strange files outside the published artefacts."""
     root = workspace.root
-    published = {artefact.place for artefact in manifest.artefacts}
+    # Some disks give back a name in the letters it was first written with.
+    published = {artefact.place.casefold() for artefact in manifest.artefacts}
     for path in sorted(root.glob(f"{manifests.TEMPORARY}*")):
         yield _found(root, path, "leftover", "a manifest that was never finished")
     for folder in KIND_FOLDERS.values():
@@ -241,12 +239,12 @@ def _scan(workspace: Workspace, manifest: Manifest) -> Iterator[Finding]:
                 yield _found(root, named, "extra", "is no folder of artefacts")
                 continue
             for path in _entries(named):
-                if path.relative_to(root).as_posix() not in published:
+                if path.relative_to(root).as_posix().casefold() not in published:
                     yield from _classify(root, path, folder)
 
 
 def _classify(root: Path, path: Path, folder: str) -> Iterator[Finding]:
-    version = _VERSION.fullmatch(path.name)
+    version = manifests.VERSION_PLACE.fullmatch(path.name)
     if path.name.startswith((DRAFT, PARTIAL)):
         if path.name.endswith(".lock"):
             alone = len(list(path.parent.glob(f"{path.stem}*"))) == 1

@@ -278,3 +278,16 @@ def test_closed_streams_are_no_error(workspace: Path) -> None:
         )
         assert done.returncode in (code, 141), line
         assert (done.stdout, done.stderr) == (out, ""), line
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["verify"], ["distill", "--help"]], ids=" ".join)
+def test_what_stdout_cannot_write_is_written_otherwise(words: list[str], workspace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "skilldistill", *words],
+        cwd=workspace.parent,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"},
+        check=False,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    assert done.stdout.decode("latin-1")

@@ -11,6 +11,7 @@ from stable_baselines3 import PPO
 
 from skilldistill.config import TrainConfig
 from skilldistill.errors import CorruptFile
+from skilldistill.experts import train as module
 from skilldistill.experts.network import Expert
 from skilldistill.experts.sb3_live import distribution_parameters
 from skilldistill.experts.train import TrainOutcome, TrainSettings, train, training_seed
@@ -112,6 +113,27 @@ def test_work_left_behind_is_taken_up_only_on_request(tmp_path: Path) -> None:
     resumed, more = run(dataclasses.replace(CONFIG, resume=True))
     assert more == []
     assert resumed.curve == again.curve
+
+
+def test_a_rollout_beyond_the_last_timestep_does_not_unlearn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+
+    class Noting(PPO):
+        def train(self) -> None:
+            super().train()
+            rates.append(self.policy.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(module, "PPO", Noting)
+    skill = dataclasses.replace(SKILL, training={**SKILL.training, "schedule": "linear"})
+    outcome = train(
+        arenas(), skill, CONFIG, main_metric="score",
+        evaluate=lambda expert: {"score": 0.5}, directory=tmp_path,
+    )  # fmt: skip
+    assert outcome.timesteps > CONFIG.timesteps
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == 0
 
 
 def test_arenas_that_give_no_state_begin_episodes_that_were_not_played_yet(tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from skilldistill import domain as domains
+from skilldistill.config import CollectConfig, ExpertsLsConfig
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
+from skilldistill.stages.collect import collect
 from skilldistill.stages.expert_references import find_experts
+from skilldistill.stages.experts_ls import experts_ls
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.tiny_workspace import add_expert, add_experts, ring, ship, steer
@@ -49,6 +52,18 @@ def test_shipped_experts_fill_the_gaps(workspace: Workspace, shipping: Domain) -
     assert found["ring"].shipped
     assert found["ring"].ref == "shipped:ring"
     assert found["ring"].artefact is None
+
+
+def test_a_copy_of_the_shipped_expert_does_not_displace_ones_own(
+    workspace: Workspace, shipping: Domain
+) -> None:
+    own = add_expert(workspace, steer(1.0))
+    copied = CollectConfig(domain="tiny", skill="steer", expert="shipped:steer", episodes=1)
+    collect(workspace, copied)
+    assert workspace.resolve("expert:steer").metrics["source"] == "shipped:steer"
+    assert find_experts(workspace, shipping)["steer"].artefact == own.id
+    used = [e.ref for e in experts_ls(workspace, ExpertsLsConfig(domain="tiny")).experts if e.used]
+    assert used == ["expert:steer@1", "shipped:ring"]
 
 
 def test_an_override_goes_before_the_latest(workspace: Workspace, shipping: Domain) -> None:

@@ -104,6 +104,25 @@ def test_a_run_does_not_name_what_it_would_find_made(workspace: Workspace) -> No
     ]
 
 
+def test_a_damaged_input_is_refused_as_the_command_refuses_it(workspace: Workspace) -> None:
+    checkpoint = add_checkpoint(workspace)
+    weights = workspace.path(checkpoint) / "policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CorruptFile, match="SHA-256 differs"):
+        plan("finetune", FinetuneConfig(domain="tiny", opponent=""), workspace)
+    collected = collect(workspace, CollectConfig(domain="tiny", skill="ring", episodes=2))
+    data = Path(collected.datasets[0].path)
+    data.write_bytes(data.read_bytes()[:-1000])
+    with pytest.raises(CorruptFile, match="no sound HDF5 file"):
+        plan("distill", DistillConfig(domain="tiny", dataset="dataset:ring"), workspace)
+
+
+def test_a_home_is_a_home_in_a_plan_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = TrainConfig(domain="tiny", skill="ring")
+    assert plan("train", config, None, "~/there").workspace == str(tmp_path / "there")
+
+
 def test_evaluation_takes_the_checkpoints_that_are_there(workspace: Workspace) -> None:
     add_checkpoint(workspace, "finetuned")
     config = EvaluateConfig(domain="tiny", baselines=False)

@@ -72,6 +72,21 @@ def test_every_failure_says_what_to_do(workspace: Workspace, damage: str) -> Non
     assert ("init" if damage == "manifest" else "move") in failure.hint
 
 
+def test_a_file_that_cannot_be_read_is_not_to_be_removed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    make(workspace)
+    monkeypatch.setattr("skilldistill.workspace.verify.digest", refuse)
+    failure = stages.verify(workspace).failure()
+    assert failure is not None
+    assert "cannot be read: Permission denied" in failure.message
+    assert "permissions" in failure.hint
+    assert "rm" not in failure.hint.split()
+
+
 def test_two_damaged_manifests_are_corrupt_and_not_missing(workspace: Workspace) -> None:
     make(workspace)
     (workspace.root / "manifest.json").write_text("{")

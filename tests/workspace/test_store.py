@@ -360,6 +360,19 @@ def test_repairing_goes_on_from_the_previous_manifest(
     assert caplog.records == []  # what is returned is not logged, too
     assert workspace.notice == ""
     assert workspace.artefacts() == [first]
+    assert "was gone" in (workspace.root / "manifest.json.damaged").read_text()
+
+
+def test_artefacts_without_any_manifest_are_not_made_garbage(workspace: Workspace) -> None:
+    artefact = make(workspace)
+    for name in ("manifest.json", "manifest.json.previous"):
+        (workspace.root / name).unlink(missing_ok=True)
+    with pytest.raises(CorruptFile, match=r"no manifest, but .* datasets/aiming/1\.h5") as caught:
+        Workspace.open_or_create(workspace.root)
+    assert "backup" in caught.value.hint
+    assert not (workspace.root / "manifest.json").exists()
+    (workspace.root / artefact.place).rename(workspace.root / "datasets/aiming/notes.h5")
+    assert Workspace.create(workspace.root).artefacts() == []
 
 
 def test_readers_need_no_lock_and_write_nothing(workspace: Workspace) -> None:

@@ -137,7 +137,7 @@ def test_an_unreadable_file_is_damage_and_does_not_hide_other_damage(
     monkeypatch.setattr(verify, "digest", fail)
     found = check_artefacts(workspace, [first, second])
     assert [(f.problem, f.detail) for f in found] == [
-        ("changed", "cannot be read: Input/output error"),
+        ("unreadable", "cannot be read: Input/output error"),
         ("missing", "is not there"),
     ]
 
@@ -359,6 +359,22 @@ def test_gc_refuses_while_records_may_be_lost(workspace: Workspace) -> None:
     assert ("leftover", "manifest.json.damaged") in findings(workspace)
     (workspace.root / "manifest.json.damaged").unlink()
     assert [removal.path for removal in plan_garbage(workspace)] == ["datasets/aiming/2.h5"]
+
+
+def test_gc_refuses_after_a_lost_manifest_was_replaced(workspace: Workspace) -> None:
+    make(workspace), make(workspace, content=b"its record is lost")
+    (workspace.root / "manifest.json").unlink()
+    workspace.repair()
+    with pytest.raises(CorruptFile, match="damaged or lost, and what only it listed"):
+        plan_garbage(workspace)
+    (workspace.root / "manifest.json.damaged").unlink()
+    assert [removal.path for removal in plan_garbage(workspace)] == ["datasets/aiming/2.h5"]
+
+
+def test_what_a_disk_writes_in_other_letters_is_no_leftover(workspace: Workspace) -> None:
+    make(workspace, name="Aiming")  # where there is a folder `aiming`, some disks take that
+    (workspace.root / "datasets/Aiming").rename(workspace.root / "datasets/aiming")
+    assert check_surroundings(workspace) == []
 
 
 def test_a_commit_during_the_scan_is_no_leftover(
