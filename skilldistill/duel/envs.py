@@ -19,7 +19,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from skilldistill.domain import Policy
-from skilldistill.duel import render
+from skilldistill.duel import render, rules
 from skilldistill.duel.arenas import (
     ACTION_HIGH,
     ACTION_LOW,
@@ -157,7 +157,7 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.metadata = {
             "autoreset_mode": AutoresetMode.SAME_STEP,
             "render_modes": OFFERED_MODES,
-            "render_fps": 20,
+            "render_fps": rules.TICKS_PER_SECOND,
         }
         self.render_mode = render_mode
         self.view = view
@@ -307,7 +307,7 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         """Go back to what :meth:`get_state` gave."""
         self.arenas.seed = int(saved["seed"])
         self._note_seed(self.arenas.seed)
-        self._begun = bool(saved.get("begun", True))  # states of old were saved while playing
+        self._begun = bool(saved["begun"])
         self.arenas.restore(saved)
 
     def render(self) -> tuple[Picture, ...] | None:
@@ -353,7 +353,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
     ``metrics`` when the episode is over. Gymnasium's ``max_episode_steps`` wraps it from outside.
     """
 
-    metadata = {"render_modes": OFFERED_MODES, "render_fps": 20}  # noqa: RUF012
+    metadata = {"render_modes": OFFERED_MODES, "render_fps": rules.TICKS_PER_SECOND}  # noqa: RUF012
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from skilldistill.duel.combat import sight
 from skilldistill.duel.compile import kernel
 from skilldistill.duel.observations import distance_between, pitch_error, yaw_error
 from skilldistill.duel.physics import wrap
-from skilldistill.duel.rules import MAX_TURN, REACH
+from skilldistill.duel.rules import MAX_TURN, REACH, TICKS_PER_SECOND
 from skilldistill.duel.state import Fighter
 
 STILL, WANDER, CHASER, STRAFER, BRAWLER, PARTNER, DRILL, EAGER, LANE, EXTERNAL = range(10)
@@ -26,7 +26,7 @@ ROAMING, CLOSING, EXCHANGING = range(3)
 NAMES = {"chaser": CHASER, "strafer": STRAFER, "wander": WANDER, "still": STILL}
 """The scripts a user can name, the default first."""
 
-CLICKS_PER_TICK = 6 / 20
+CLICKS_PER_TICK = 6 / TICKS_PER_SECOND
 """Six clicks per second. [D]"""
 SMOOTHNESS = 0.35
 """Share of the remaining angle a script turns by in one tick. [D]"""

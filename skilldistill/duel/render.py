@@ -18,7 +18,7 @@ from skilldistill.duel.drawing import above, files, first_person
 from skilldistill.duel.drawing.canvas import Picture
 from skilldistill.duel.drawing.moment import Moment, moment_of
 from skilldistill.duel.rules import TICKS_PER_SECOND
-from skilldistill.errors import ConfigurationError
+from skilldistill.errors import ConfigurationError, NotInstalled
 
 VIEWS = {"above": above.draw, "first_person": first_person.draw}
 """Ways to look at a fight; first person is through the agent's eyes."""
@@ -129,7 +129,8 @@ class Window:
         shape: of the frames, (height, width, 3).
 
     Raises:
-        ConfigurationError: pygame is not installed, or there is no display.
+        NotInstalled: pygame is not there.
+        ConfigurationError: there is no display.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -137,9 +138,7 @@ class Window:
         try:
             import pygame
         except ImportError as error:
-            raise ConfigurationError(
-                'render_mode="human" needs pygame', hint="pip install 'skilldistill[window]'"
-            ) from error
+            raise NotInstalled("pygame", "window") from error
         self._pygame: Any = pygame
         try:
             pygame.display.init()

@@ -19,6 +19,9 @@ from skilldistill.evaluation.report import (
     format_interval,
 )
 
+LABEL = 17
+"""Letters of a policy's name that fit beside a bar."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #60646c; --line: #d9dce1;
         --paper: #fcfcfd; --panel: #f3f4f6; --good: #18794e; --bad: #c62a2f; }
@@ -248,9 +251,9 @@ def bars(report: EvaluationReport, scores: Iterable[Score], *, unit: str) -> str
     )
 
 
-def _short(label: str, most: int = 17) -> str:
+def _short(label: str) -> str:
     """A label that fits beside a bar; the end of a path tells more than its beginning."""
-    return label if len(label) <= most else f"…{label[1 - most :]}"
+    return label if len(label) <= LABEL else f"…{label[1 - LABEL :]}"
 
 
 def _name(report: EvaluationReport, label: str) -> str:

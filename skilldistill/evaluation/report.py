@@ -130,9 +130,9 @@ class EvaluationReport:
         wanted = metric or self.task(task).main_metric
         return _first(self.scores, policy, task, wanted)
 
-    def difference(self, policy: str, task: str, metric: str | None = None) -> Difference | None:
-        """How a policy compares with ``versus`` in a task; None if they did not both play it."""
-        return _first(self.differences, policy, task, metric or self.task(task).main_metric)
+    def difference(self, policy: str, task: str) -> Difference | None:
+        """A policy beside ``versus`` by a task's main metric; None if they did not both play it."""
+        return _first(self.differences, policy, task, self.task(task).main_metric)
 
     def task(self, name: str) -> TaskEntry:
         """The task called ``name``; KeyError if it was not played."""

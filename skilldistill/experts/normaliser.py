@@ -50,8 +50,8 @@ def read_normaliser(path: Path) -> Normaliser:
     return Normaliser(
         mean=_vector(arrays["mean"], path),
         var=_vector(arrays["var"], path),
-        epsilon=_number(arrays.get("epsilon"), 1e-8, path),
-        clip=_number(arrays.get("clip_obs", arrays.get("clip")), 10.0, path),
+        epsilon=_number(arrays.get("epsilon"), Normaliser.epsilon, path),
+        clip=_number(arrays.get("clip_obs", arrays.get("clip")), Normaliser.clip, path),
     )
 
 

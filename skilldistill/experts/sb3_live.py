@@ -49,8 +49,8 @@ def read_live(
         algorithm=type(model).__name__,
     )
     modules = [
-        *_leaves(policy.pi_features_extractor, label),
-        *_leaves(policy.mlp_extractor.policy_net, label),
+        *_leaves(policy.pi_features_extractor),
+        *_leaves(policy.mlp_extractor.policy_net),
     ]
     names = ("action_net.weight", "action_net.bias", "log_std")
     tensors = {
@@ -61,10 +61,10 @@ def read_live(
     return text, _layers(modules, label), tensors
 
 
-def same_distribution(expert: Expert, model: BaseAlgorithm, *, rows: int = 256) -> bool:
+def same_distribution(expert: Expert, model: BaseAlgorithm) -> bool:
     """Whether expert and model give the same distribution on random observations."""
     rng = np.random.default_rng(0)
-    observations = rng.uniform(-1, 1, (rows, expert.obs_dim)).astype(np.float32)
+    observations = rng.uniform(-1, 1, (256, expert.obs_dim)).astype(np.float32)
     outputs, std = expert.parameters(observations)
     mean, deviation = distribution_parameters(model, observations)
     if not np.allclose(outputs, mean, rtol=1e-4, atol=1e-4):
@@ -108,13 +108,13 @@ def _space(space: spaces.Space[Any]) -> Space:
     return Space(type(space).__name__, ())
 
 
-def _leaves(module: nn.Module, label: str) -> Iterator[nn.Module]:
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
     """The modules that compute, in order, of something built of sequences."""
     children = list(module.children())
     if not children:
         yield module
     for child in children:
-        yield from _leaves(child, label)
+        yield from _leaves(child)
 
 
 def _layers(modules: list[nn.Module], label: str) -> list[Layer]:

@@ -35,7 +35,7 @@ from skilldistill.learning.device import pick_device, product_dtype
 from skilldistill.learning.journal import Journal
 from skilldistill.learning.keeper import Evaluate, Keeper
 from skilldistill.learning.pace import Pace
-from skilldistill.learning.ppo import FinetunePPO, Stopped
+from skilldistill.learning.ppo import FinetunePPO
 from skilldistill.learning.selfplay import FrozenSelf, Member, Pool, Versus
 from skilldistill.learning.sparring import (
     SELF,
@@ -145,7 +145,7 @@ def _iterate(run: _Run, directory: Path, progress: ProgressCallback) -> int:
             progress(run.report())
         boundary = run.state()
         run.finish()
-    except (Stopped, Interrupted) as error:
+    except Interrupted as error:
         run.restore(boundary)
         _save(boundary, directory)
         return error.signum

@@ -29,6 +29,8 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from skilldistill.config import FinetuneConfig
+from skilldistill.errors import Interrupted
 from skilldistill.learning.flat_adam import flattened
 from skilldistill.learning.update import Rehearsal, Rows, Terms, Update
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
@@ -55,14 +57,6 @@ class Played:
     """Ticks in which episodes ended, and how."""
 
 
-class Stopped(Exception):
-    """Somebody asked the work to end, in the middle of a rollout or an update."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
 class FinetunePPO(PPO):
     """PPO for a :class:`DistilledPolicy` over a :class:`SB3VecEnv`.
 
@@ -76,22 +70,30 @@ class FinetunePPO(PPO):
         rehearsal: states beside the rollout's for the KL; None for none.
         dtype: what an update multiplies hidden layers in.
         generator: where all random numbers of rollouts and updates come from.
-        stop: asked before every tick and minibatch; ends the work with :class:`Stopped`.
+        stop: asked before every tick and minibatch; ends the work with :class:`Interrupted`.
         last: figures of the latest rollout and update.
     """
 
     policy: DistilledPolicy
 
-    def __init__(self, *args: Any, critic_lr: float = 1e-3, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        policy: type[DistilledPolicy],
+        env: SB3VecEnv,
+        *,
+        learning_rate: float = FinetuneConfig().learning_rate,
+        critic_lr: float = FinetuneConfig().critic_learning_rate,
+        **others: Any,
+    ) -> None:
+        super().__init__(policy, env, learning_rate, **others)
         self.train_actor = True
-        self.actor_lr = kwargs.get("learning_rate", 3e-4)
+        self.actor_lr = learning_rate
         self.critic_lr = critic_lr
         self.kl_coefs: Tensor | None = None
         self.reference: DistilledPolicyNetwork | None = None
         self.rehearsal: Rehearsal | None = None
         self.dtype = torch.float32
-        self.generator = torch.Generator().manual_seed(kwargs.get("seed") or 0)
+        self.generator = torch.Generator().manual_seed(others.get("seed") or 0)
         self.stop: StopCheck = never
         self.last: dict[str, float] = {}
         self._played: Played | None = None
@@ -161,7 +163,7 @@ class FinetunePPO(PPO):
         with torch.inference_mode():
             for step in range(n_rollout_steps):
                 if signum := self.stop():
-                    raise Stopped(signum)
+                    raise Interrupted("training was stopped", signum=signum)
                 raw = network.logits(torch.from_numpy(observations).to(self.device)).cpu()
                 outputs[step] = raw
                 values = raw.numpy()
@@ -269,7 +271,7 @@ class FinetunePPO(PPO):
             for epoch in range(self.n_epochs):
                 for batch in update.minibatches(self.batch_size, self.generator):
                     if signum := self.stop():
-                        raise Stopped(signum)
+                        raise Interrupted("training was stopped", signum=signum)
                     update.backward(batch)
                     for part in parts:
                         part.clip(self.max_grad_norm)

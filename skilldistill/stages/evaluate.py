@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from skilldistill import domain as domains
-from skilldistill.config import EvaluateConfig
+from skilldistill.config import DistillConfig, EvaluateConfig, FinetuneConfig
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.evaluation import page, pictures, report
@@ -22,12 +22,12 @@ from skilldistill.stages.references import COMPOSITE, RANDOM, ResolvedPolicy
 from skilldistill.workspace.files import disk
 from skilldistill.workspace.store import Workspace
 
-DEFAULT_POLICIES = ("distilled", "finetuned")
+DEFAULT_POLICIES = (DistillConfig().name, FinetuneConfig().name)
 """Names of the checkpoints that are scored where none is named, as far as they exist."""
 
 FIRST_EPISODE = 1_000_000_000
-"""Evaluation plays episodes from here on: with the same seed, those below are what experts were
-recorded in and what training plays, and a policy shall not be examined on its own lessons."""
+"""Evaluation plays episodes from here on, which no expert was recorded in and no training plays: a
+policy shall not be examined on its own lessons."""
 
 
 @dataclass(frozen=True)

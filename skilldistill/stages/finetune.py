@@ -36,7 +36,7 @@ from skilldistill.workspace.store import Workspace
 
 ZIP_FILE = "ppo.zip"
 GUARD_EPISODES_FROM = 1_000_000
-"""Index of the first episode the guard plays: none that `evaluate` or `collect` ever plays."""
+"""Index of the first episode the guard plays: `evaluate` plays none of these."""
 MATCH_EPISODES = 16
 """Fights per side and match for the ratings of self-play."""
 

@@ -34,6 +34,7 @@ class Preset:
     distill: Mapping[str, Any]
     """Settings of ``distill`` that differ from its defaults."""
     finetune: Mapping[str, Any]
+    """The same for ``finetune``."""
     evaluation_episodes: int
     """Per task and policy."""
 
@@ -41,13 +42,13 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
         episodes=100,
-        distill={"epochs": 50, "large_batch": True},
-        finetune={"timesteps": 100_000},
+        distill={"large_batch": True},
+        finetune={},
         evaluation_episodes=100,
     ),
     "full": Preset(
         episodes=400,
-        distill={"epochs": 50, "large_batch": True, "rounds": 5},
+        distill={"large_batch": True, "rounds": 5},
         finetune={"timesteps": 1_000_000, "opponent": "mix"},
         evaluation_episodes=512,
     ),

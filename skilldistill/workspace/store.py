@@ -49,7 +49,7 @@ DEFAULT_FOLDER = "workspace"
 
 
 class Workspace:
-    """A workspace on disk. Holds no state but its place: every question reads the manifest."""
+    """A workspace on disk. Knows nothing but its place: every question reads the manifest."""
 
     lock_timeout: float = 10.0
     """Seconds to wait for another process's commit."""

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from skilldistill.config import GcConfig
 from skilldistill.errors import (
     ConfigurationError,
     CorruptFile,
@@ -118,7 +119,7 @@ def check_surroundings(workspace: Workspace) -> list[Finding]:
     ]
 
 
-def plan_garbage(workspace: Workspace, *, days: float = 30.0) -> list[Removal]:
+def plan_garbage(workspace: Workspace, *, days: float = GcConfig().days) -> list[Removal]:
     """What can be removed without loss.
 
     Leftovers; partial work that a complete version has overtaken or that nobody touched for

@@ -296,8 +296,8 @@ def test_the_final_observation_survives_auto_reset(task: str) -> None:
     for k, twin in enumerate(twins):  # a single environment has no auto-reset
         twin.reset(seed=6)
         saved = env.get_state()
-        rows = {name: value[k : k + 1] for name, value in saved.items() if value.ndim}
-        twin._batch.set_state({**rows, "seed": saved["seed"]})
+        own = {name: value[k : k + 1] if value.ndim else value for name, value in saved.items()}
+        twin._batch.set_state(own)
     unreset = np.stack([twin.step(actions[k])[0] for k, twin in enumerate(twins)])
     observation, _, terminated, truncated, infos = env.step(actions)
     assert truncated.all()

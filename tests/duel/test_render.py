@@ -398,7 +398,7 @@ def test_without_pygame_the_window_says_what_to_install(monkeypatch: pytest.Monk
         return genuine(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", without_pygame)
-    with pytest.raises(ConfigurationError, match="needs pygame") as caught:
+    with pytest.raises(ConfigurationError, match="pygame is not installed") as caught:
         render.Window((480, 640, 3))
     assert "skilldistill[window]" in caught.value.hint
 

@@ -11,7 +11,8 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from skilldistill.learning.ppo import FinetunePPO, Stopped
+from skilldistill.errors import Interrupted
+from skilldistill.learning.ppo import FinetunePPO
 from skilldistill.learning.update import Rehearsal
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.heads import ActionDistribution, Gaussian, per_head
@@ -363,7 +364,7 @@ def test_it_stops_within_a_tick_or_a_minibatch(after: int) -> None:
         play(model)
         model.train()
 
-    with pytest.raises(Stopped) as caught:
+    with pytest.raises(Interrupted) as caught:
         both()
     assert caught.value.signum == 15
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from skilldistill import domain as domains
 from skilldistill.config import RunConfig
 from skilldistill.stages.presets import PRESETS, step_configs
 from tests import tiny
 
 
 def test_the_presets_are_those_of_the_guide() -> None:
-    quick, full = PRESETS["quick"], PRESETS["full"]
-    assert (quick.episodes, quick.evaluation_episodes) == (100, 100)
-    assert quick.distill == {"epochs": 50, "large_batch": True}
-    assert quick.finetune == {"timesteps": 100_000}
-    assert full.distill["rounds"] == 5
-    assert full.finetune == {"timesteps": 1_000_000, "opponent": "mix"}
-    assert full.evaluation_episodes == 512
+    assert list(PRESETS) == ["quick", "full"]
+    duel = domains.find("duel")
+    quick, full = (step_configs(RunConfig(preset=name), duel) for name in PRESETS)
+    assert (quick.collect.episodes, quick.evaluate.episodes) == (100, 100)
+    assert (full.collect.episodes, full.evaluate.episodes) == (400, 512)
+    for step in (quick.distill, full.distill):
+        assert (step.epochs, step.large_batch) == (50, True)
+    assert (quick.distill.rounds, full.distill.rounds) == (0, 5)
+    assert (quick.finetune.timesteps, quick.finetune.opponent) == (100_000, "chaser")
+    assert (full.finetune.timesteps, full.finetune.opponent) == (1_000_000, "mix")
 
 
 def test_a_batch_size_of_ones_own_turns_off_the_presets_large_batches() -> None:

@@ -124,7 +124,6 @@ class Canvas:
         *,
         scale: int = 2,
         align: float = 0.0,
-        alpha: float = 1.0,
     ) -> None:
         """A line of text.
 
@@ -134,7 +133,6 @@ class Canvas:
             colour: of the letters.
             scale: pixels per dot of the 5 × 7 font.
             align: where on the line ``at`` is.
-            alpha: opacity.
         """
         bits = font.bitmap(words, scale)
         height, width = bits.shape
@@ -144,7 +142,7 @@ class Canvas:
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + width, self.width), min(top + height, self.height)
         if x0 < x1 and y0 < y1:
-            part = bits[y0 - top : y1 - top, x0 - left : x1 - left, None] * alpha
+            part = bits[y0 - top : y1 - top, x0 - left : x1 - left, None]
             region = self.pixels[y0:y1, x0:x1]
             region += part * (np.array(colour, dtype=np.float32) - region)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-@cache
+@lru_cache(maxsize=256)  # labels that count ticks are new in every frame
 def bitmap(text: str, scale: int) -> NDArray[np.float32]:
     """(7 × scale, 6 × letters × scale) coverage, 0 or 1, of a line of text.
 
