@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.errors import ConfigurationError, NotFound, SkillDistillError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,12 +209,63 @@ class Domain:
     episode, seed, opponent, path)``."""
 
     def __post_init__(self) -> None:
-        names = self.action_names
+        """Refuse a declaration whose parts contradict each other, before anything is trained."""
+        for problem in self._contradictions():
+            raise ConfigurationError(f"domain {self.name!r}: {problem}")
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from _repeats(
+            {
+                "observation": self.observation_names,
+                "action": self.action_names,
+                "head": [head.name for head in self.heads],
+                "skill": self.skill_names,
+                "task": [task.name for task in self.tasks],
+            }
+        )
         declared = [dim for head in self.heads for dim in head.dims]
-        if sorted(declared) != sorted(names):
-            raise ConfigurationError(
-                f"domain {self.name!r}: heads cover {sorted(declared)}, actions are {sorted(names)}"
+        if sorted(declared) != sorted(self.action_names):
+            yield f"heads cover {sorted(declared)}, actions are {sorted(self.action_names)}"
+        for dim in self.actions:
+            if dim.kind == "binary" and (dim.low, dim.high) != (0.0, 1.0):
+                yield f"binary action {dim.name!r} lies in [0, 1], not [{dim.low:g}, {dim.high:g}]"
+            if not dim.low < dim.high:
+                yield f"action {dim.name!r} has no room between {dim.low:g} and {dim.high:g}"
+        heads = {head.name: head for head in self.heads}
+        for head in self.heads:
+            if head.hidden < 1:
+                yield f"head {head.name!r} has a hidden layer of {head.hidden} units"
+        kinds = {dim.name: dim.kind for dim in self.actions}
+        tasks = {task.name: task for task in self.tasks}
+        for skill in self.skills:
+            if skill.head not in heads:
+                yield f"skill {skill.name!r} acts on head {skill.head!r}, which is none"
+                continue
+            if tasks and skill.name not in tasks:  # without any, it is never played
+                yield f"skill {skill.name!r} has no task of its name"
+            yield from _repeats(
+                {f"native observation of skill {skill.name!r}": skill.native_observations}
             )
+            acts = [kinds[dim] for dim in heads[skill.head].dims]
+            fitting = {
+                "box": set(acts) == {"continuous"},
+                "multi_binary": set(acts) == {"binary"},
+                "discrete": acts == ["binary"],
+            }
+            if not fitting.get(skill.native_action, False):
+                yield (
+                    f"skill {skill.name!r} has native actions {skill.native_action!r} for "
+                    f"{', '.join(acts)}"
+                )
+        for task in self.tasks:
+            if unknown := sorted(set(task.heads) - heads.keys()):
+                yield f"task {task.name!r} has head {unknown[0]!r}, which is none"
+            if task.main_metric not in task.metrics:
+                yield f"task {task.name!r} is judged by {task.main_metric!r}, none of its metrics"
+            if task.horizon < 1:
+                yield f"task {task.name!r} ends after {task.horizon} ticks"
+        if tasks and self.combined not in tasks:
+            yield f"the combined task {self.combined!r} is none of its tasks"
 
     @property
     def obs_dim(self) -> int:
@@ -253,6 +305,13 @@ class Domain:
         return tuple(names.index(dim) for dim in self.head(head).dims)
 
 
+def _repeats(names: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    for what, given in names.items():
+        for name, times in Counter(given).items():
+            if times > 1:
+                yield f"{what} {name!r} is declared {times} times"
+
+
 _T = TypeVar("_T")
 
 
@@ -288,12 +347,26 @@ def find(name: str = "duel") -> Domain:
     installed = entry_points(group="skilldistill.domains")
     for entry in installed:
         if entry.name == name:
-            return _checked(entry.load(), name)
+            return _loaded(entry)
     known = sorted({*_registered, *_BUILT_IN, *(entry.name for entry in installed)})
     raise NotFound(f"no domain {name!r} is installed", hint=f"known domains: {', '.join(known)}")
 
 
-def _checked(loaded: object, name: str) -> Domain:
+def _loaded(entry: EntryPoint) -> Domain:
+    what = f"entry point {entry.name!r} of skilldistill.domains"
+    try:
+        loaded = entry.load()
+    except SkillDistillError:
+        raise
+    except Exception as error:  # whatever a stranger's module may raise
+        raise ConfigurationError(
+            f"{what} cannot be loaded from {entry.value!r}: {type(error).__name__}: {error}",
+            hint="repair or uninstall the package that declares it",
+        ) from error
     if not isinstance(loaded, Domain):
-        raise ConfigurationError(f"entry point {name!r} of skilldistill.domains is no Domain")
+        raise ConfigurationError(f"{what} is no Domain")
+    if loaded.name != entry.name:
+        raise ConfigurationError(
+            f"{what} is a domain called {loaded.name!r}", hint="give both the same name"
+        )
     return loaded

@@ -111,24 +111,24 @@ class Setting:
             value = _as_float(value)
         expected: Any = self.type
         if type(value) is not expected:  # no isinstance: a bool is no whole number
+            python = f"{self.type.__name__}(…) makes it one; " if hasattr(value, "dtype") else ""
             raise ConfigurationError(
                 f"{where}: {self.key} must be {_KINDS[self.type]}, not {_shown(value)}",
-                hint=f"default: {toml_value(self.default)} ({self.help})",
+                hint=f"{python}default: {toml_value(self.default)} ({self.help})",
             )
+        allowed = self.allowed
         wrong = bool(self.choices) and value not in self.choices
-        if self.type in (int, float):
-            number: float = value
-            wrong = (
-                # No whole number is infinite, but some are too large to be asked.
-                (self.type is float and not math.isfinite(number))
-                or (self.low is not None and number < self.low)
-                or (self.high is not None and number > self.high)
+        if self.type is float and not math.isfinite(value):
+            wrong, allowed = True, "finite"
+        elif self.type in (int, float):
+            wrong = (self.low is not None and value < self.low) or (
+                self.high is not None and value > self.high
             )
         if wrong:
             near = difflib.get_close_matches(value, self.choices, n=1) if self.choices else []
             guess = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigurationError(
-                f"{where}: {self.key} must be {self.allowed or 'finite'}, not {_shown(value)}",
+                f"{where}: {self.key} must be {allowed}, not {_shown(value)}",
                 hint=f"{guess}default: {toml_value(self.default)} ({self.help})",
             )
         return value
@@ -201,6 +201,13 @@ def check_config(config: Any) -> None:
     """
     for setting in settings_of(type(config)):
         setting.check(getattr(config, setting.field), type(config).__name__)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(field.default, tuple) and not isinstance(value, tuple | list):
+            raise ConfigurationError(
+                f"{type(config).__name__}: {field.name} must be a tuple, not {_shown(value)}",
+                hint=f"write {field.name}=({value!r},)",
+            )
 
 
 COMMON: tuple[Setting, ...] = settings_of(BaseConfig)

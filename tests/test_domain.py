@@ -17,9 +17,11 @@ class Entry:
     """An installed package's entry point."""
 
     def __init__(self, name: str, loaded: Any) -> None:
-        self.name, self._loaded = name, loaded
+        self.name, self.value, self._loaded = name, f"{name}.skills:DOMAIN", loaded
 
     def load(self) -> Any:
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
         return self._loaded
 
 
@@ -58,6 +60,19 @@ def test_an_entry_point_that_is_no_domain_is_refused(installed: list[Entry]) -> 
     installed.append(Entry("broken", "a string"))
     with pytest.raises(ConfigurationError, match=r"'broken' .* is no Domain"):
         domains.find("broken")
+
+
+def test_an_entry_point_of_another_name_is_refused(installed: list[Entry]) -> None:
+    installed.append(Entry("misnamed", tiny.DOMAIN))
+    with pytest.raises(ConfigurationError, match=r"'misnamed' .* is a domain called 'tiny'"):
+        domains.find("misnamed")
+
+
+def test_an_entry_point_that_cannot_be_imported_is_named(installed: list[Entry]) -> None:
+    installed.append(Entry("gone", ModuleNotFoundError("No module named 'gone'")))
+    with pytest.raises(ConfigurationError, match="ModuleNotFoundError") as caught:
+        domains.find("gone")
+    assert "package" in caught.value.hint
 
 
 def test_an_unknown_domain_is_named_beside_the_known_ones(installed: list[Entry]) -> None:
@@ -104,6 +119,42 @@ def heads(*names: tuple[str, ...]) -> tuple[Head, ...]:
 def test_heads_must_cover_the_actions_exactly_once(wrong: tuple[Head, ...]) -> None:
     with pytest.raises(ConfigurationError, match=r"heads cover .*, actions are"):
         dataclasses.replace(tiny.DOMAIN, heads=wrong)
+
+
+def replaced(kind: str, which: str, **changes: Any) -> dict[str, Any]:
+    """The tiny domain's parts of a kind, one of them changed."""
+    parts = getattr(tiny.DOMAIN, kind)
+    return {
+        kind: tuple(
+            dataclasses.replace(part, **changes) if part.name == which else part for part in parts
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"observation_names": ("x", "x")}, "observation 'x' is declared 2 times"),
+        (replaced("heads", "ring", name="steer"), "head 'steer' is declared 2 times"),
+        (replaced("heads", "ring", hidden=0), "head 'ring' has a hidden layer of 0 units"),
+        (replaced("actions", "bell", low=-1.0), r"binary action 'bell' .* not \[-1, 1\]"),
+        (replaced("actions", "move", low=0.5), "action 'move' has no room between 0.5 and 0.5"),
+        (replaced("skills", "ring", head="nope"), "skill 'ring' acts on head 'nope'"),
+        (replaced("skills", "ring", name="sing"), "skill 'sing' has no task of its name"),
+        (replaced("skills", "ring", native_observations=("a", "a")), "observation of skill 'ring'"),
+        (replaced("skills", "ring", native_action="box"), "native actions 'box' for binary"),
+        (replaced("skills", "steer", native_action="discrete"), "'discrete' for continuous"),
+        (replaced("tasks", "both", heads=("ring", "nope")), "task 'both' has head 'nope'"),
+        (replaced("tasks", "both", main_metric="zz"), "task 'both' is judged by 'zz'"),
+        (replaced("tasks", "both", horizon=0), "task 'both' ends after 0 ticks"),
+        ({"combined": "all"}, "combined task 'all' is none of its tasks"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_refused(
+    changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"domain 'tiny': .*{problem}"):
+        dataclasses.replace(tiny.DOMAIN, **changes)
 
 
 def test_declarations_cannot_be_changed() -> None:

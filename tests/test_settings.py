@@ -3,17 +3,25 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skilldistill.config import CollectConfig, DistillConfig, FinetuneConfig, TrainConfig
+from skilldistill.config import (
+    CollectConfig,
+    DistillConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    TrainConfig,
+)
 from skilldistill.errors import ConfigurationError
 from skilldistill.settings import (
     COMMON,
     SECTIONS,
     Setting,
     Settings,
+    check_config,
     nearest_file,
     settings_of,
     toml_value,
@@ -100,9 +108,9 @@ def test_a_workspace_in_a_file_is_relative_to_the_file(tmp_path: Path) -> None:
         ("[distill]\nmasked = 1", "masked must be true or false, not 1", "default: true"),
         ("[distill]\nhidden_dim = 2000", "hidden_dim must be 16 to 1024, not 2000", "default"),
         ('[distill]\nloss = "kll"', "loss must be one of kl, hard, mse", "did you mean 'kl'"),
-        ("[distill]\nlr = nan", "lr must be at least 0, not nan", "default: 0.001"),
+        ("[distill]\nlr = nan", "lr must be finite, not nan", "default: 0.001"),
         ("seed = 1" + "0" * 400, "seed must be 0 to 18446744073709551615", "default: 0"),
-        ("[distill]\nlr = -inf", "lr must be at least 0, not -inf", "default: 0.001"),
+        ("[distill]\nlr = -inf", "lr must be finite, not -inf", "default: 0.001"),
         ('[distill]\ndataset = ["a"]', "dataset must be text", 'default: "combined"'),
         ("distill = 3", "unknown setting 'distill'", "[distill]"),
         ("workspace = 3", "workspace must be text", ""),
@@ -111,8 +119,8 @@ def test_a_workspace_in_a_file_is_relative_to_the_file(tmp_path: Path) -> None:
         ("seed = -1", "seed must be 0 to 18446744073709551615, not -1", "default: 0"),
         ("seed = 18446744073709551616", "not 18446744073709551616", "default: 0"),
         ("seed = 0x1" + "0" * 5000, "seed must be 0 to 1844", "default: 0"),
-        ("[distill]\nlr = 1" + "0" * 400, "lr must be at least 0, not inf", "default: 0.001"),
-        ("[distill]\nlr = -1" + "0" * 400, "lr must be at least 0, not -inf", "default: 0.001"),
+        ("[distill]\nlr = 1" + "0" * 400, "lr must be finite, not inf", "default: 0.001"),
+        ("[distill]\nlr = -1" + "0" * 400, "lr must be finite, not -inf", "default: 0.001"),
         ("[distill]\nbf16 = 0x1" + "0" * 5000, "not a huge number", "default: true"),
     ],
 )
@@ -241,3 +249,16 @@ def test_a_runs_own_seed_goes_before_that_of_a_step(tmp_path: Path) -> None:
     assert load(tmp_path, file).steps()["distill"] == {"seed": 2}
     assert load(tmp_path, file).steps({"seed": 3, "domain": None})["distill"] == {}
     assert load(tmp_path, file, SKILLDISTILL_SEED="4").steps()["distill"] == {}
+
+
+def test_a_number_of_numpys_is_refused_with_the_way_to_make_it_one() -> None:
+    with pytest.raises(ConfigurationError, match="must be a whole number") as caught:
+        check_config(CollectConfig(episodes=np.int64(2)))  # type: ignore[arg-type]
+    assert "int(…)" in caught.value.hint
+
+
+def test_one_text_is_no_list_of_texts() -> None:
+    with pytest.raises(ConfigurationError, match="policies must be a tuple") as caught:
+        check_config(EvaluateConfig(policies="finetuned"))  # type: ignore[arg-type]
+    assert "policies=('finetuned',)" in caught.value.hint
+    check_config(EvaluateConfig(policies=("finetuned",)))

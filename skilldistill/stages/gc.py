@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from skilldistill.config import GcConfig
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import Removal, collect_garbage, plan_garbage
 
@@ -40,11 +41,13 @@ def gc(
         progress, stop, command: as every stage takes them; not needed here.
 
     Raises:
+        ConfigurationError: a setting that cannot be used.
         CorruptFile: the manifest is damaged, so that nothing may be called a leftover.
         Locked: another process's commit did not end in time.
         DiskProblem: something could not be deleted.
     """
     config = config or GcConfig()
+    check_config(config)
     removals = plan_garbage(workspace, days=config.days)
     if not config.dry_run:
         removals = collect_garbage(workspace, removals)

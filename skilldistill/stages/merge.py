@@ -14,6 +14,7 @@ from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
+from skilldistill.settings import check_config
 from skilldistill.stages.sources import find_dataset
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -64,6 +65,7 @@ def merge(
         CorruptFile: a dataset is damaged, or empty.
         Interrupted: asked to stop; nothing was published.
     """
+    check_config(config)
     domain = domains.find(config.domain)
     chosen = sources_of(workspace, domain, config)
     sources = tuple(source for source, _ in chosen)

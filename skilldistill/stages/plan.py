@@ -74,6 +74,10 @@ def plan(
         NotFound: an input is not there.
         ConfigurationError: a setting cannot be used.
     """
+    if isinstance(config, FinetuneConfig):
+        from skilldistill.stages.finetune import with_opponent
+
+        config = with_opponent(config, domains.find(config.domain))
     inputs, outputs = _PLANS[command](config, workspace)
     return PlanResult(
         command=command,
@@ -196,7 +200,7 @@ def _taught(config: DistillConfig) -> list[tuple[str, str]]:
 def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
     from skilldistill.learning.device import pick_device  # loads torch, as the next one does
     from skilldistill.learning.sparring import check_arenas
-    from skilldistill.stages.finetune import load_start, opponents_of, with_opponent
+    from skilldistill.stages.finetune import load_start, opponents_of
 
     domain = domains.find(config.domain)
     references.check_policy_name(config.name, domain)
@@ -204,7 +208,6 @@ def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
     source = find_checkpoint(_needed(workspace), config.start)
     load_start(source, domain)
     start = PlanEntry(source.ref)
-    config = with_opponent(config, domain)
     check_arenas(config, opponents_of(config, workspace, domain)[0])
     rival = [PlanEntry(config.opponent, "opponent")] if config.opponent else []
     return [start, *rival], [("checkpoint", config.name)]

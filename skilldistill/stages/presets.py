@@ -21,6 +21,7 @@ from skilldistill.config import (
 )
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError
+from skilldistill.settings import check_config
 
 _C = TypeVar("_C", bound=BaseConfig)
 
@@ -88,10 +89,7 @@ def step_configs(config: RunConfig, domain: Domain) -> StepConfigs:
     Raises:
         ConfigurationError: no such preset, step or setting, or a step of another domain.
     """
-    if config.preset not in PRESETS:
-        raise ConfigurationError(
-            f"no preset {config.preset!r}", hint=f"choose from {', '.join(PRESETS)}"
-        )
+    check_config(config)
     if unknown := sorted(config.steps.keys() - _OWN.keys()):
         raise ConfigurationError(f"no step {unknown[0]!r}", hint=f"steps are {', '.join(_OWN)}")
     preset = PRESETS[config.preset]

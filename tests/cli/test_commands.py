@@ -153,7 +153,7 @@ def test_a_command_that_only_reads_makes_no_workspace(here: Path, invoke: Invoke
         (["train", "--skill", "ring"], [], ["expert:ring@2"]),
         (["collect"], ["expert:steer@1", "expert:ring@1"], ["dataset:steer@1", "dataset:ring@1"]),
         (["evaluate", "composite"], ["random", "composite"], ["report:evaluation@1"]),
-        (["finetune"], ["checkpoint:distilled@1", "chaser"], ["checkpoint:finetuned@1"]),
+        (["finetune"], ["checkpoint:distilled@1"], ["checkpoint:finetuned@1"]),
     ],
     ids=lambda value: value[0] if value else "",
 )

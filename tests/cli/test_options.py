@@ -86,7 +86,7 @@ def test_only_what_writes_has_a_dry_run(here: Path) -> None:
     [
         (["--minutes", "0"], "--minutes: minutes must be 1 to 60, not 0"),
         (["--minutes", "61"], "--minutes: minutes must be 1 to 60, not 61"),
-        (["--heat", "nan"], "--heat: heat must be at least 0, not nan"),
+        (["--heat", "nan"], "--heat: heat must be finite, not nan"),
         (["--in", "stel"], "--in: in must be one of iron, steel, not 'stel'"),
     ],
 )

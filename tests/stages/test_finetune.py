@@ -221,7 +221,7 @@ def test_a_checkpoint_outside_the_workspace_can_be_the_start(
     [
         ({"timesteps": 0}, "timesteps must be at least 1"),
         ({"gamma": 7.0}, "gamma must be 0 to 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
         ({"n_epochs": 0}, "n_epochs must be at least 1"),
         ({"envs": 1, "opponent": "self"}, "too few for 2 opponents"),
     ],

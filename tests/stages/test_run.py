@@ -198,9 +198,8 @@ def test_work_of_other_settings_is_not_taken_for_ours(workspace: Workspace) -> N
 
 
 def test_an_unknown_preset_names_the_known_ones(workspace: Workspace) -> None:
-    with pytest.raises(ConfigurationError, match="no preset 'slow'") as caught:
+    with pytest.raises(ConfigurationError, match="one of quick, full, not 'slow'"):
         run(workspace, RunConfig(domain="tiny", preset="slow"))
-    assert "quick, full" in caught.value.hint
 
 
 def test_a_skill_without_expert_stops_the_run_with_the_next_command(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ import pytest
 from skilldistill.config import FinetuneConfig
 from skilldistill.errors import NotFound, NotInstalled
 from skilldistill.stages.unfinished import unfinished
+from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.store import Workspace
 
 CONFIG = FinetuneConfig(domain="tiny")
@@ -22,14 +23,14 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def folder(workspace: Workspace, config: FinetuneConfig, further: str = "") -> Path:
-    return unfinished(workspace, config, "checkpoint", "tuned", state_file="state", further=further)
+    return unfinished(workspace, config, "checkpoint", "tuned", further=further)
 
 
 def test_work_is_gone_on_with_when_asked(workspace: Workspace) -> None:
     place = folder(workspace, CONFIG)
-    (place / "state").write_text("half")
+    (place / STATE_FILE).write_text("half")
     again = folder(workspace, replace(CONFIG, resume=True, device="cpu", tensorboard=True))
-    assert (again / "state").read_text() == "half"
+    assert (again / STATE_FILE).read_text() == "half"
     for other, further in ((replace(CONFIG, seed=1), ""), (CONFIG, "other parents")):
         with pytest.raises(NotFound, match=r"checkpoint 'tuned'.*nothing to resume"):
             folder(workspace, replace(other, resume=True), further)
