@@ -49,8 +49,10 @@ def test_neither_the_order_nor_the_place_of_the_inputs_matters(tmp_path: Path) -
     write(tmp_path / "s.h5", (5, 1, 8))
     write(tmp_path / "s2.h5", (7, 2), run=5)
     write(tmp_path / "r.h5", (4, 9), skill="ring", run=1)
-    paths = [tmp_path / "s.h5", tmp_path / "s2.h5", tmp_path / "r.h5"]
-    elsewhere = [tmp_path / "x" / name for name in ("c.h5", "a.h5", "b.h5")]
+    other = ExpertRef("expert:other@1", "cd" * 32)
+    write(tmp_path / "s3.h5", (1, 8, 5), experts=(other,))  # the seed and rows of s.h5
+    paths = [tmp_path / name for name in ("s.h5", "s2.h5", "r.h5", "s3.h5")]
+    elsewhere = [tmp_path / "x" / name for name in ("c.h5", "a.h5", "b.h5", "d.h5")]
     for path, copy in zip(paths, elsewhere, strict=True):
         shutil.copy(path, copy)
     results = set()
@@ -73,6 +75,15 @@ def test_merged_datasets_can_be_merged_again(tmp_path: Path) -> None:
         assert counts == {"steer": 3, "ring": 2, "both": 1}
 
 
+def test_a_merged_dataset_counts_as_of_its_last_round(tmp_path: Path) -> None:
+    write(tmp_path / "experts.h5", (5, 1, 8))
+    write(tmp_path / "second.h5", (4, 9), run=1, rounds=2)
+    paths = [tmp_path / "experts.h5", tmp_path / "second.h5"]
+    assert merge(paths, tmp_path / "m.h5", domain=tiny.DOMAIN).rounds == 2
+    with DatasetReader(tmp_path / "m.h5") as reader:
+        assert reader.info.rounds == 2
+
+
 def test_blocks_are_cut_between_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skilldistill.data.merge._BLOCK_ROWS", 10)
     episodes = write(tmp_path / "s.h5", (5, 4, 2, 30, 1, 9, 1))
@@ -83,6 +94,9 @@ def test_blocks_are_cut_between_episodes(tmp_path: Path, monkeypatch: pytest.Mon
     with DatasetReader(tmp_path / "m.h5") as reader:
         rows = reader.read_all(["observations"])["observations"]
         np.testing.assert_array_equal(rows, joined(episodes, "observations"))
+        np.testing.assert_array_equal(reader.episode_seed, [episode.seed for episode in episodes])
+        returns = [episode.rewards.sum(dtype=np.float64) for episode in episodes]
+        np.testing.assert_array_equal(reader.episode_return, np.float32(returns))
 
 
 def test_the_same_data_twice_is_refused(tmp_path: Path) -> None:

@@ -132,6 +132,16 @@ def test_shuffled_blocks_are_shuffled(two_skills: Path) -> None:
         assert not (whole["observations"] == in_order).all()
 
 
+def test_the_first_of_several_blocks_holds_rows_from_all_over_the_file(two_skills: Path) -> None:
+    with DatasetReader(two_skills) as reader:
+        first = next(reader.shuffled_blocks(np.random.default_rng(0), 64, ["observations"]))
+        whole = reader.read_all(["observations"])["observations"]
+    assert len(first["observations"]) < len(whole) / 4
+    place = {row.tobytes(): number for number, row in enumerate(whole)}
+    places = np.array([place[row.tobytes()] for row in first["observations"]])
+    assert 0 < (places >= len(whole) // 2).sum() < len(places)
+
+
 def test_shuffled_blocks_of_one_skill_read_no_other_chunks(
     two_skills: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +203,12 @@ def test_a_skill_of_one_episode_is_trained_on(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", (5,))
     with DatasetReader(tmp_path / "a.h5") as reader:
         assert [len(part) for part in reader.split(0.5, 0)] == [1, 0]
+
+
+def test_a_skill_of_two_episodes_keeps_one_to_train_on(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", (5, 3))
+    with DatasetReader(tmp_path / "a.h5") as reader:
+        assert [len(part) for part in reader.split(0.9, 0)] == [1, 1]
 
 
 def test_summary_is_plain_and_right(tmp_path: Path) -> None:
@@ -273,6 +289,21 @@ def set_value(name: str, place: object, value: object) -> Callable[[h5py.File], 
     return lambda file: file[name].__setitem__(place, value)
 
 
+def set_bytes(name: str, row: int, value: int) -> Callable[[h5py.File], None]:
+    """Give every byte of a row a value, which h5py would make a bool of."""
+
+    def edit(file: h5py.File) -> None:
+        dataset = file[name]
+        place = dataset.id.get_space()
+        shape = (1, *dataset.shape[1:])
+        place.select_hyperslab((row, *(0 for _ in shape[1:])), shape)
+        content = np.full(shape, value, dtype=np.uint8)
+        memory = h5py.h5s.create_simple(shape)
+        dataset.id.write(memory, place, content, dataset.id.get_type())
+
+    return edit
+
+
 def set_attribute(name: str, value: object) -> Callable[[h5py.File], None]:
     return lambda file: file.attrs.__setitem__(name, value)
 
@@ -337,6 +368,8 @@ def test_a_later_format_is_refused_with_the_way_out(tmp_path: Path) -> None:
         (set_value("observations", (9, 1), np.nan), "observations holds a number that is not"),
         (set_value("target_std", (0, 0), -np.inf), "target_std holds a number that is not"),
         (set_value("skill", 13, 1), "skill holds a value above 0"),
+        (set_bytes("action_mask", 9, 2), "action_mask holds a value above 1"),
+        (set_bytes("terminated", 9, 255), "terminated holds a value above 1"),
     ],
 )
 def test_damaged_values_are_refused_when_read(

@@ -13,6 +13,7 @@ import pickle
 import socket
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,16 @@ def patch(path: Path, member: int, offset: int, layout: str, value: int) -> None
     path.write_bytes(raw)
 
 
+def patch_both(path: Path, member: int, offset: int, layout: str, value: int) -> None:
+    """Overwrite a field of a member's entry in the directory and of its own header."""
+    raw = bytearray(path.read_bytes())
+    entry = directory_entries(bytes(raw))[member]
+    (header,) = struct.unpack_from("<L", raw, entry + 42)
+    struct.pack_into(layout, raw, entry + offset, value)
+    struct.pack_into(layout, raw, header + offset - 2, value)
+    path.write_bytes(raw)
+
+
 @hostile
 def overlapping_members(path: Path, members: Members, canary: Path) -> None:
     """A second entry points into the data of the first, as in D. Fifield's bombs."""
@@ -229,10 +240,10 @@ def overlapping_members(path: Path, members: Members, canary: Path) -> None:
         archive.writestr("tensors.pth", members["policy.pth"])
     raw = inner.getvalue()
     data_end = directory_entries(raw)[0]
-    content = raw[:data_end]
-    write(path, {"policy.optimizer.pth": content, **members})
+    content = torch_zip(pickle.dumps({}, 2), {"data/0": raw[:data_end]})
+    write(path, {**members, "policy.optimizer.pth": content})
     outer = path.read_bytes()
-    first = outer.index(b"PK\x03\x04", 4)
+    first = outer.index(raw[:data_end])
     entry = bytearray(raw[data_end : data_end + 46 + len("tensors.pth")])
     struct.pack_into("<L", entry, 42, first)
     end = outer.rfind(b"PK\x05\x06")
@@ -277,6 +288,28 @@ def sizes_that_differ_between_headers(path: Path, members: Members, canary: Path
     write(path, members)
     patch(path, 0, 20, "<L", 10)
     patch(path, 0, 24, "<L", 10)
+
+
+@hostile
+def flags_that_differ_between_headers(path: Path, members: Members, canary: Path) -> None:
+    write(path, members)
+    patch(path, 0, 8, "<H", 0x0800)
+
+
+@hostile
+def bytes_after_a_packed_stream(path: Path, members: Members, canary: Path) -> None:
+    """All that is declared is true, but behind the member's stream lies something more."""
+    name, content = "system_info.txt", b"- OS: Linux\n" * 20
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(content) + packer.flush() + payload(canary)
+    write(path, {**members, name: packed})
+    member = list({**members, name: packed}).index(name)
+    for offset, layout, value in (
+        (10, "<H", zipfile.ZIP_DEFLATED),
+        (16, "<L", zlib.crc32(content)),
+        (24, "<L", len(content)),
+    ):
+        patch_both(path, member, offset, layout, value)
 
 
 @hostile
@@ -477,6 +510,12 @@ def tensor_larger_than_its_storage(path: Path, members: Members, canary: Path) -
 def storage_larger_than_its_bytes(path: Path, members: Members, canary: Path) -> None:
     inner = one_tensor(2**40, (2**20, 2**20), (2**20, 1), 0)
     write(path, {**members, "policy.pth": inner})
+
+
+@hostile
+def storage_smaller_than_its_bytes(path: Path, members: Members, canary: Path) -> None:
+    inner = one_tensor(8, (2, 4), (4, 1), 0, stored=9)
+    write(path, {**members, "policy.optimizer.pth": inner})
 
 
 @hostile

@@ -339,6 +339,24 @@ def edit(
             new.writestr(name, content)
 
 
+@pytest.mark.parametrize("change", ["another number", "a missing tensor"])
+def test_weights_that_torch_reads_differently_are_refused(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "expert.zip"
+    make_model("aim").save(path)
+    load = torch.load
+
+    def differently(*args: Any, **kwargs: Any) -> Any:
+        weights = load(*args, **kwargs)
+        bias = weights.pop("action_net.bias")
+        return weights if change == "a missing tensor" else {**weights, "action_net.bias": bias + 1}
+
+    monkeypatch.setattr(torch, "load", differently)
+    with pytest.raises(CorruptFile, match=r"torch reads 'action_net\.bias' differently"):
+        read_zip(path, ZOO.skill("aim"), ZOO)
+
+
 def test_zips_of_sb3_1_with_shared_layers_and_gym_spaces(tmp_path: Path) -> None:
     """Up to SB3 1.7 the first layers could be shared with the critic, and spaces came from gym."""
     model = make_model("aim", policy_kwargs={"net_arch": [16, 12]})

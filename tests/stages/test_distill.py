@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from skilldistill import domain as domains
 from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
@@ -20,7 +22,7 @@ from skilldistill.stages.distill import DistillResult, distill, labellers, untau
 from skilldistill.workspace.store import Workspace
 from tests.learning.tiny_data import prepared, ring_expert, steer_expert
 from tests.tiny import DOMAIN
-from tests.tiny_workspace import add_expert, steer
+from tests.tiny_workspace import add_expert, ship, steer
 
 CONFIG = DistillConfig(domain="tiny", epochs=2, batch_size=32, hidden_dim=16, lr=5e-3)
 LEARNT = replace(CONFIG, epochs=20, rounds=2, round_episodes=16, round_epochs=5, hidden_dim=32)
@@ -35,6 +37,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(template: Path, tmp_path: Path) -> Workspace:
     """Both experts and their merged dataset, a copy of its own for each test."""
     return Workspace.open(shutil.copytree(template, tmp_path / "ws"))
+
+
+@pytest.fixture(autouse=True)
+def plain_domain() -> Iterator[None]:
+    yield
+    domains.register(DOMAIN)
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +183,34 @@ def test_nothing_to_resume_is_said(workspace: Workspace) -> None:
         distill(workspace, replace(CONFIG, resume=True))
     assert "without --resume" in caught.value.hint
     assert not list((workspace.root / "checkpoints").rglob(".partial*"))
+
+
+def test_a_run_does_not_go_on_with_a_file_that_was_replaced(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.h5"
+    shutil.copyfile(workspace.path(workspace.resolve("combined", "dataset")), path)
+    config = replace(CONFIG, dataset=str(path))
+    with pytest.raises(Interrupted):
+        distill(workspace, config, stop=StopAfter(1))
+    shutil.copyfile(workspace.path(workspace.resolve("steer", "dataset")), path)
+    with pytest.raises(NotFound, match="nothing to resume"):
+        distill(workspace, replace(config, resume=True))
+
+
+def test_a_run_does_not_go_on_with_other_shipped_experts(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    dataset = workspace.path(workspace.resolve("combined", "dataset"))
+    config = replace(CONFIG, dataset=str(dataset), rounds=1, round_episodes=4, round_epochs=1)
+    other = Workspace.create(tmp_path / "other")
+    shipped = ship(tmp_path / "shipped")
+    domains.register(replace(DOMAIN, shipped_experts=shipped))
+    with pytest.raises(Interrupted):
+        distill(other, config, stop=StopAfter(1))
+    steer(gain=0.5).save(shipped / "steer")
+    with pytest.raises(NotFound, match="nothing to resume"):
+        distill(other, replace(config, resume=True))
 
 
 def test_a_dataset_outside_the_workspace_will_do(workspace: Workspace, tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_the_output_must_be_usable_and_outside(workspace: Workspace) -> None:
     make(workspace, "expert")
     with pytest.raises(ConfigurationError, match="lies in the workspace"):
         export(workspace, "aiming", str(workspace.root / "experts" / "copy"))
+    Path("link").symlink_to(workspace.root / "experts")
+    with pytest.raises(ConfigurationError, match="lies in the workspace"):
+        export(workspace, "aiming", "link/copy")
     Path("file").touch()
     with pytest.raises(ConfigurationError, match="is a file"):
         export(workspace, "aiming", "file")

@@ -216,6 +216,19 @@ def test_a_checkpoint_outside_the_workspace_can_be_the_start(
     assert all(torch.equal(same[0][name], value) for name, value in same[1].items())
 
 
+def test_a_run_does_not_go_on_from_a_start_that_was_replaced(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    start = tmp_path / "mine"
+    checkpoint.save(start, half_trained.network())
+    asked = iter(range(100_000))
+    with pytest.raises(Interrupted):
+        finetune(workspace, settings(start=str(start)), stop=lambda: 2 * (next(asked) > 150))
+    checkpoint.save(start, half_trained.network(100))
+    with pytest.raises(NotFound, match="nothing to resume"):
+        finetune(workspace, settings(start=str(start), resume=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

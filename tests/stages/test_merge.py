@@ -67,6 +67,17 @@ def test_an_interrupted_dataset_is_passed_over(workspace: Workspace) -> None:
     assert [source.ref for source in sources] == ["dataset:steer@1", "dataset:ring@1"]
 
 
+def test_a_dataset_of_another_domain_with_the_same_skill_is_passed_over(
+    workspace: Workspace,
+) -> None:
+    play(workspace)
+    with workspace.draft("dataset", "steer") as draft:
+        samples.write(draft.path, domain="other")
+        draft.commit(command="test", config={"domain": "other", "skill": "steer"}, seed=0)
+    sources = merge(workspace, config()).sources
+    assert [source.ref for source in sources] == ["dataset:steer@1", "dataset:ring@1"]
+
+
 def test_named_datasets_and_files_from_outside(workspace: Workspace, tmp_path: Path) -> None:
     play(workspace)
     samples.write(tmp_path / "far.h5", skill="both")

@@ -181,6 +181,24 @@ def test_an_interrupted_distillation_is_resumed(
     assert weights[0] == weights[1]
 
 
+def test_a_damaged_state_of_the_distillation_does_not_stop_the_run_for_good(
+    workspace: Workspace,
+) -> None:
+    told: list[Progress] = []
+    with pytest.raises(Interrupted):
+        run(
+            workspace,
+            progress=told.append,
+            stop=lambda: 2 if any(r.stage == "distill" and r.done >= 1 for r in told) else 0,
+        )
+    (state,) = workspace.root.glob("checkpoints/distilled/.partial-*/training_state")
+    state.write_bytes(state.read_bytes()[:100])
+    again = run(workspace, confirm=lambda question: False)
+    assert [step.reused for step in again.steps] == [True, True, True, False, False]
+    assert workspace.resolve(again.steps[3].ref).status == "complete"
+    assert not list(workspace.root.glob("checkpoints/distilled/.partial-*"))
+
+
 def test_work_of_other_settings_is_not_taken_for_ours(workspace: Workspace) -> None:
     collect(workspace, CollectConfig(domain="tiny", skill="steer", episodes=5))
     dataset = workspace.resolve("dataset:steer")

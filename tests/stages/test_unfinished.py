@@ -40,6 +40,9 @@ def test_without_being_asked_it_begins_in_an_empty_folder(workspace: Workspace) 
     place = folder(workspace, CONFIG)
     (place / "tensorboard").mkdir()  # left by a run that was killed before it saved anything
     assert list(folder(workspace, CONFIG).iterdir()) == []
+    for left in (STATE_FILE, "round-01.h5"):
+        (place / left).write_text("half")
+    assert list(folder(workspace, CONFIG).iterdir()) == []
 
 
 def test_what_cannot_be_shown_leaves_no_folder(

@@ -43,6 +43,13 @@ def test_an_unknown_status_is_refused(workspace: Workspace, status: str) -> None
         make(workspace, status=status)
 
 
+def test_parents_are_a_list_of_ids_and_not_one_text(workspace: Workspace) -> None:
+    parent = make(workspace)
+    with pytest.raises(ConfigurationError, match="a list of ids is needed"):
+        make(workspace, "expert", parents=parent.id)
+    assert workspace.artefacts() == [parent]
+
+
 def test_an_empty_draft_and_a_second_commit_are_refused(workspace: Workspace) -> None:
     empty = pytest.raises(CorruptFile, match="nothing was written")
     with workspace.draft("expert", "aiming") as draft, empty:

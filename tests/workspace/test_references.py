@@ -85,6 +85,13 @@ def test_an_id_and_a_path_are_references_too(
         workspace.resolve(str(workspace.path(dataset)), "checkpoint")
 
 
+def test_a_name_goes_before_an_id_that_reads_the_same(workspace: Workspace) -> None:
+    first = make(workspace)
+    second = make(workspace, name=first.id)
+    assert workspace.resolve(first.id) == second
+    assert workspace.resolve(second.id) == second
+
+
 def test_a_name_of_two_kinds_must_say_which(workspace: Workspace) -> None:
     expert, dataset = make(workspace, "expert"), make(workspace, "dataset")
     with pytest.raises(ConfigurationError, match="several artefacts: dataset, expert") as caught:

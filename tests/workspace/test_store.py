@@ -193,12 +193,29 @@ def test_versions_count_up_and_are_never_given_twice(workspace: Workspace) -> No
     assert make(workspace, "expert").version == 1
 
 
+def test_a_link_that_leads_nowhere_takes_a_version(workspace: Workspace) -> None:
+    make(workspace)
+    link = workspace.root / "datasets" / "aiming" / "2.h5"
+    link.symlink_to("gone.h5")
+    assert make(workspace).version == 3
+    assert link.readlink() == Path("gone.h5")
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [("model", "a"), ("dataset", ""), ("dataset", "../a"), ("expert", ".a")]
 )
 def test_bad_kinds_and_names_are_refused(workspace: Workspace, kind: str, name: str) -> None:
     with pytest.raises(ConfigurationError), workspace.draft(kind, name):
         pass
+
+
+def test_a_record_that_could_not_be_read_again_is_never_written(workspace: Workspace) -> None:
+    kept = make(workspace)
+    before = (workspace.root / "manifest.json").read_bytes(), tree(workspace.root)
+    with pytest.raises(CorruptFile, match="a parent is no text"):
+        make(workspace, "checkpoint", parents=[7])  # type: ignore[list-item]
+    assert ((workspace.root / "manifest.json").read_bytes(), tree(workspace.root)) == before
+    assert Workspace.open(workspace.root).artefacts() == [kept]
 
 
 def test_everything_is_synced_before_the_manifest_changes(

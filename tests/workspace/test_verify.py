@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from skilldistill.workspace import verify
 from skilldistill.workspace.files import acquire, lock_file
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import (
+    Finding,
     Removal,
     check_artefacts,
     check_surroundings,
@@ -270,6 +272,9 @@ def test_partial_work_is_reported_and_kept_while_it_is_young(workspace: Workspac
     age(path, days=29)
     assert collect(workspace) == []
     age(path, days=31)
+    (path / "training_state").touch()  # of which the folder's own time says nothing
+    assert collect(workspace) == []
+    age(path, days=31)
     (removal,) = collect(workspace)
     assert (removal.bytes, removal.reason) == (5, "unfinished work, untouched for 31 days")
     assert not (workspace.root / "checkpoints").exists()
@@ -396,3 +401,21 @@ def test_a_commit_during_the_scan_is_no_leftover(
 
     monkeypatch.setattr(verify, "_scan", committing)
     assert "datasets/killed/1.h5" not in [f.path for f in check_surroundings(workspace)]
+
+
+def test_what_goes_during_the_scan_is_not_reported(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(workspace)
+    gone, stays = (workspace.root / "datasets" / "aiming" / name for name in ("gone", "stays"))
+    gone.touch()
+    stays.symlink_to("nowhere")
+    scan = verify._scan
+
+    def removing(*arguments: Any) -> list[Finding]:
+        found = list(scan(*arguments))
+        gone.unlink()
+        return found
+
+    monkeypatch.setattr(verify, "_scan", removing)
+    assert findings(workspace) == [("extra", "datasets/aiming/stays")]
