@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from skilldistill import stages
 from skilldistill.cli import session as sessions
-from skilldistill.errors import SkillDistillError
+from skilldistill.errors import Interrupted, SkillDistillError
 from skilldistill.workspace.store import Workspace
 from tests.cli.conftest import Ended, Invoke
 from tests.tiny_workspace import add_checkpoint, add_experts, steer
@@ -382,6 +384,20 @@ def test_run_asks_before_the_fine_tuning_where_somebody_is_there(
     monkeypatch.setattr(sessions.Session, "interactive", False)
     invoke("run", input=answer)
     assert answers == [agreed, None, None]
+
+
+def test_the_first_signal_at_a_question_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Signalled(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:
+            signal.raise_signal(signal.SIGINT)
+            return "y\n"
+
+    monkeypatch.setattr("sys.stdin", Signalled())
+    session = sessions.Session(command_line="")
+    with session.stopper.installed():
+        session.stopper.stop()
+        with pytest.raises(Interrupted):
+            session.ask("Fine-tune?")
 
 
 def test_a_workspace_that_is_named_must_be_there_and_be_one(here: Path, invoke: Invoke) -> None:

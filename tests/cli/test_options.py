@@ -35,7 +35,7 @@ def application(seen: list[Any], **decorator: Any) -> typer.Typer:
 
     @app.callback()
     def root(ctx: typer.Context) -> None:
-        ctx.obj = RootFlags(quiet=True)
+        ctx.obj = RootFlags(quiet=True, workspace=Path("before"))
 
     @app.command()
     @flags_from(Cooking, arguments={"foods": Foods}, **decorator)
@@ -71,8 +71,13 @@ def test_a_commands_own_parameters_stay_its_own(here: Path) -> None:
 
 
 def test_flags_of_the_command_and_of_the_program_both_count(here: Path) -> None:
-    session = cook("--json", "--workspace", "x")[0]
-    assert (session.as_json, session.quiet, session.workspace_flag) == (True, True, Path("x"))
+    session = cook("--json")[0]
+    assert (session.as_json, session.quiet) == (True, True)
+
+
+def test_the_commands_own_workspace_comes_before_that_of_the_program(here: Path) -> None:
+    assert cook("--workspace", "x")[0].workspace_flag == Path("x")
+    assert cook()[0].workspace_flag == Path("before")
 
 
 def test_only_what_writes_has_a_dry_run(here: Path) -> None:

@@ -55,6 +55,11 @@ def test_what_another_student_has_reached_is_no_news() -> None:
         assert scores.notes(report(**means)) == []
 
 
+def test_a_student_whose_interval_comes_near_the_composite_needs_no_advice() -> None:
+    assert scores.notes(report(**GOOD, student={"walk": 0.9, "fight": 0.89})) == []
+    assert len(scores.notes(report(**GOOD, student={"walk": 0.9, "fight": 0.87}))) == 1
+
+
 def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:
     weak = {"random": {"walk": 0.5, "fight": 0.0}, "composite": {"walk": 0.52, "fight": 0.9}}
     (note,) = scores.notes(report(**weak, student={"walk": 0.5, "fight": 0.0}))

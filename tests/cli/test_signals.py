@@ -37,6 +37,19 @@ def test_the_second_signal_interrupts_at_once(signum: int) -> None:
     assert caught.value.exit_code == 128 + signum
 
 
+@pytest.mark.parametrize(("first", "second"), [SIGNALS, SIGNALS[::-1]])
+def test_the_signal_that_asked_to_stop_is_remembered_whatever_follows(
+    first: int, second: int
+) -> None:
+    stopper = Stopper()
+    with stopper.installed():
+        stopper.stop()
+        signal.raise_signal(first)
+        with pytest.raises(Interrupted):
+            signal.raise_signal(second)
+        assert stopper.stop() == first
+
+
 def test_where_no_loop_asks_the_first_one_interrupts() -> None:
     stopper = Stopper()
     with stopper.installed(), pytest.raises(Interrupted):

@@ -250,23 +250,18 @@ def test_the_practice_opponent_hits_back() -> None:
         assert (arenas.episodes["taken"] > 0).mean() > 0.2, task
 
 
-def in_reach(task: str, code: int, ticks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(ticks, arenas) each, of opponents put before the agent in every tick.
-
-    Their random keys, whether they click, and whether they walk ahead.
-    """
+def held_apart(task: str, code: int, ticks: int, distance: float = 1.0) -> np.ndarray:
+    """(ticks, arenas, 2) fighters after each tick, put so far apart before each of them."""
     arenas = DuelArenas(task, 300, seed=1)
     arenas.episodes["opponent"] = code
-    keys, clicks, walks = [], [], []
+    seen = []
     for _ in range(ticks):
         arenas.state.position[:] = 0
-        arenas.state.position[:, 1, 2] = 1.0
+        arenas.state.position[:, 1, 2] = distance
         arenas.state.health[:] = 20
-        keys.append(arenas.state.fighters["key"][:, 1].copy())
         arenas.step(np.zeros((300, 9), dtype=np.float32))
-        clicks.append(arenas.state.fighters["click"][:, 1].copy())
-        walks.append(arenas.state.fighters["w"][:, 1].copy())
-    return np.array(keys), np.array(clicks), np.array(walks)
+        seen.append(arenas.state.fighters.copy())
+    return np.array(seen)
 
 
 @pytest.mark.parametrize(
@@ -280,20 +275,43 @@ def in_reach(task: str, code: int, ticks: int) -> tuple[np.ndarray, np.ndarray, 
 def test_practice_opponents_fight_and_roam_their_share_of_the_time(
     task: str, code: int, fights: float, roams: float
 ) -> None:
-    _, clicks, walks = in_reach(task, code, 240)
-    assert clicks.mean() == pytest.approx(0.3 * fights, rel=0.12)  # 6 clicks in 20 ticks
-    _, _, wanders = in_reach(task, opponents.WANDER, 240)
-    assert walks.mean() == pytest.approx(roams * wanders.mean(), rel=0.15)
+    opponent = held_apart(task, code, 240)[:, :, 1]
+    assert opponent["click"].mean() == pytest.approx(0.3 * fights, rel=0.12)  # 6 in 20 ticks
+    wanderer = held_apart(task, opponents.WANDER, 240)[:, :, 1]
+    assert opponent["w"].mean() == pytest.approx(roams * wanderer["w"].mean(), rel=0.15)
 
 
 @pytest.mark.parametrize("code", [opponents.PARTNER, opponents.DRILL])
-def test_a_movement_partner_clicks_in_an_exchange_and_walks_on_when_it_roams(code: int) -> None:
-    keys, clicks, walks = in_reach("movement", code, 120)
+def test_both_hit_in_an_exchange_only_and_a_roaming_partner_walks_on(code: int) -> None:
+    fighters = held_apart("movement", code, 120)
+    agent, partner = fighters[:, :, 0], fighters[:, :, 1]
     modes = np.array(
-        [[opponents.partner_mode(code, key, tick) for key in row] for tick, row in enumerate(keys)]
+        [
+            [opponents.partner_mode(code, key, tick) for key in row]
+            for tick, row in enumerate(partner["key"])
+        ]
     )
-    assert set(modes[clicks]) == {opponents.EXCHANGING}
-    assert set(modes[walks]) == {opponents.ROAMING}
+    assert set(modes[partner["click"]]) == {opponents.EXCHANGING}
+    assert set(modes[partner["w"]]) == {opponents.ROAMING}
+    assert set(modes[agent["landed"]]) == {opponents.EXCHANGING}
+
+
+@pytest.mark.parametrize(
+    ("distance", "shares"),
+    [
+        (1.0, {"w": 0.0, "s": 1.0, "sprint": 0.4, "a": 0.35, "d": 0.35, "space": 0.15}),
+        (3.0, {"w": 1.4 / 2.4, "s": 0.4 / 2.4, "sprint": 0.5, "a": 0.35, "d": 0.35}),
+        (6.0, {"w": 1.0, "s": 0.0, "sprint": 1.0, "space": 0.15}),
+    ],
+)
+@pytest.mark.parametrize("task", ["aiming", "clicking"])
+def test_the_legs_of_practice_hold_each_key_its_share_of_the_time(
+    task: str, distance: float, shares: dict[str, float]
+) -> None:
+    """The range they want is drawn evenly from 1.6 to 4 blocks."""
+    agent = held_apart(task, opponents.BRAWLER, 240, distance)[:, :, 0]
+    for key, share in shares.items():
+        assert agent[key].mean() == pytest.approx(share, abs=0.03), key
 
 
 def test_policies_can_fight_each_other() -> None:

@@ -143,8 +143,9 @@ def test_hit_share_of_an_unfinished_episode_looks_at_its_ticks_only() -> None:
         np.testing.assert_allclose(arenas.metrics()["hit_share"], hits / possible, rtol=1e-12)
 
 
-def test_a_perfect_clicker_has_share_and_precision_one() -> None:
-    arenas = DuelArenas("clicking", 4, seed=21)
+@pytest.mark.parametrize("opponent", [None, "chaser"])
+def test_a_perfect_clicker_has_share_and_precision_one(opponent: str | None) -> None:
+    arenas = DuelArenas("clicking", 4, seed=21, opponent=opponent)
     greedy_hits(arenas, 600)
     found = arenas.metrics()
     assert found["hit_share"].tolist() == [1, 1, 1, 1]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from skilldistill.errors import CorruptFile
-from skilldistill.evaluation import page, pictures
+from skilldistill.evaluation import page, pictures, statistics
 from skilldistill.evaluation.report import (
     EvaluationReport,
     PolicyEntry,
@@ -75,6 +75,17 @@ def report() -> EvaluationReport:
     return assemble(tiny.DOMAIN, policies, rollouts(), versus="distilled", opponent="chaser")
 
 
+def compared(**values: np.ndarray) -> EvaluationReport:
+    """What the steer task shows of a few policies, compared with the first of them."""
+    return assemble(
+        tiny.DOMAIN,
+        [PolicyEntry(label=label, ref=label, kind="checkpoint") for label in values],
+        {(label, "steer"): rollout("steer", column) for label, column in values.items()},
+        versus=next(iter(values)),
+        opponent="",
+    )
+
+
 def test_every_policy_has_its_figure_where_it_played(report: EvaluationReport) -> None:
     score = report.score("distilled", "steer")
     assert score is not None
@@ -95,6 +106,21 @@ def test_the_kind_of_interval_follows_the_metric_and_not_the_policy(
 ) -> None:
     methods = {score.method for score in report.scores if score.task == "both"}
     assert methods == {"wilson"}
+    values = np.random.default_rng(0).random(40)
+    mixed = compared(certain=(values > 0.5).astype(float), vague=values)
+    assert [score.method for score in mixed.scores] == ["bca", "bca"]
+
+
+def test_intervals_of_scores_and_differences_are_drawn_from_the_seed_of_the_episodes() -> None:
+    one, other = np.random.default_rng(0).random((2, 40))
+    found = compared(one=one, other=other)
+    (difference,) = found.differences
+    assert difference.policy == "other"
+    direct = statistics.paired_difference(other, one, seed=3).difference
+    assert (difference.low, difference.high) == (direct.low, direct.high)
+    for score, values in zip(found.scores, (one, other), strict=True):
+        alone = statistics.mean_interval(values, seed=3)
+        assert (score.low, score.high) == (alone.low, alone.high)
 
 
 def test_differences_are_paired_and_say_whether_they_are_clear(report: EvaluationReport) -> None:

@@ -81,6 +81,19 @@ def test_the_same_seed_gives_the_same_bytes(workspace: Workspace, shipping: Doma
     assert named.sha256 == first[0].sha256  # neither the name nor the other skills matter
 
 
+def test_stochastic_experts_draw_their_actions_and_the_file_says_so(workspace: Workspace) -> None:
+    add_experts(workspace)
+    actions = []
+    for stochastic in (False, True):
+        (dataset,) = collect(workspace, config(stochastic=stochastic)).datasets
+        with DatasetReader(Path(dataset.path), domain=tiny.DOMAIN) as reader:
+            assert reader.info.config["stochastic"] is stochastic
+            actions.append(reader.read_all(["actions"])["actions"])
+    likeliest, drawn = actions
+    assert likeliest.shape == drawn.shape
+    assert (likeliest != drawn).any()
+
+
 def test_all_makes_a_dataset_per_skill(workspace: Workspace) -> None:
     experts = add_experts(workspace)
     result = collect(workspace, config(skill="all"))

@@ -270,15 +270,21 @@ def test_drawing_asks_the_domain(workspace: Workspace) -> None:
     with pytest.raises(ConfigurationError, match="cannot draw"):
         evaluate(workspace, config("distilled", render=True))
     asked: list[tuple[str, str]] = []
+    episodes: set[tuple[int, int]] = set()
 
-    def draw(task: str, policy: object, *, path: Path, **_: Any) -> Path:
+    def draw(
+        task: str, policy: object, *, path: Path, episode: int, seed: int, opponent: object
+    ) -> Path:
         asked.append((task, path.name))
+        episodes.add((episode, seed))
         path.write_bytes(b"GIF89a")
         return path
 
     domains.register(dataclasses.replace(tiny.DOMAIN, render_episode=draw))
-    result = evaluate(workspace, config("distilled", "expert:steer", baselines=False, render=True))
+    drawn = config("distilled", "expert:steer", baselines=False, render=True, seed=4)
+    result = evaluate(workspace, drawn)
     assert asked == [("both", "distilled-both.gif"), ("steer", "steer-steer.gif")]
+    assert episodes == {(result.report.first_episode, 4)}
     asked.clear()
     for alike in ("distilled", "distilled-1", "distilled_1"):
         add_checkpoint(workspace, alike)
