@@ -115,6 +115,26 @@ def test_work_left_behind_is_taken_up_only_on_request(tmp_path: Path) -> None:
     assert resumed.curve == again.curve
 
 
+def test_a_curve_knows_the_episodes_from_before_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SAVE_SECONDS", 0.0)
+
+    def run(name: str, asked: int, *, resume: bool = False) -> TrainOutcome:
+        (tmp_path / name).mkdir(exist_ok=True)
+        left = iter(range(asked))
+        return train(
+            arenas(), SKILL, dataclasses.replace(CONFIG, evaluations=1, resume=resume),
+            main_metric="score", evaluate=lambda expert: {"score": 0.5}, directory=tmp_path / name,
+            stop=lambda: 0 if next(left, None) is not None else 15,
+        )  # fmt: skip
+
+    whole = run("whole", 10_000)
+    cut = run("part", 100)
+    assert (cut.timesteps > 1024, cut.curve) == (True, ())
+    assert run("part", 10_000, resume=True).curve == whole.curve
+
+
 def test_a_rollout_beyond_the_last_timestep_does_not_unlearn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

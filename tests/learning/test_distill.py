@@ -20,8 +20,8 @@ from skilldistill.learning.distill import (
     learning_rate,
     parse_head_weights,
 )
-from skilldistill.learning.losses import LOG_STD_FLOOR
-from skilldistill.learning.rows import Batches, Group
+from skilldistill.learning.losses import LOG_STD_FLOOR, Objective
+from skilldistill.learning.rows import Batches, Group, join, open_source
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
@@ -145,12 +145,46 @@ def test_the_best_weights_are_kept(reader: DatasetReader, tmp_path: Path) -> Non
     assert outcome.metrics["loss"] == pytest.approx(min(losses))
 
 
+def test_the_best_weights_outlast_an_interruption(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = (5e-3, 0.5, 0.5, 0.5)  # far too fast after the first epoch
+    monkeypatch.setattr(
+        module, "learning_rate", lambda config, phase, step, total: rates[4 * step // total]
+    )
+    whole = train(reader, tmp_path / "whole")
+    losses = [record["loss"] for record in whole.history]
+    assert losses.index(min(losses)) == 0  # or this test shows nothing
+    part = train(reader, tmp_path / "part", stop=StopAfter(3))
+    assert len(part.history) == 3
+    rest = train(reader, tmp_path / "part", replace(CONFIG, resume=True))
+    assert weights(rest.network) == weights(whole.network)
+
+
 def test_it_stops_early_once_nothing_gets_better(reader: DatasetReader, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=40, lr=0.3, warmup=0.0, patience=3)
     outcome = train(reader, tmp_path, config)
     losses = [record["loss"] for record in outcome.history]
     assert len(losses) < 40
     assert losses.index(min(losses)) == len(losses) - 4
+
+
+def test_an_interruption_does_not_make_it_more_patient(
+    reader: DatasetReader, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=40, lr=0.0, patience=3)  # nothing gets better
+    part = train(reader, tmp_path, config, stop=StopAfter(3))
+    assert len(part.history) == 3
+    rest = train(reader, tmp_path, replace(config, resume=True))
+    assert len(rest.history) == 4
+
+
+def test_a_round_is_waited_for_anew_after_a_phase_that_stopped_early(
+    reader: DatasetReader, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, lr=0.0, patience=1, rounds=1, round_epochs=4)
+    outcome = train(reader, tmp_path, config, relabel=lambda *_: DatasetReader(reader.path))
+    assert [record["round"] for record in outcome.history] == [0, 0, 1, 1]
 
 
 def test_every_epoch_is_written_down_and_told(reader: DatasetReader, tmp_path: Path) -> None:
@@ -321,6 +355,32 @@ def test_what_the_student_met_has_its_share_divided_by_rows(
         assert [share for share, _ in visited] == pytest.approx(
             [0.3 * count / rows for _, count in visited]
         )
+
+
+def test_rates_are_matched_on_what_the_student_met_once_it_has_played(
+    reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(module, "match_rates", lambda network, rows: seen.append(rows[0]))
+    met = reader.path.parents[1] / "steer" / "1.h5"
+    config = replace(CONFIG, epochs=1, rounds=1, round_epochs=1)
+    train(reader, tmp_path, config, relabel=lambda *_: DatasetReader(met))
+
+    def held_out(opened: DatasetReader, *, by_skill: bool) -> torch.Tensor:
+        source = open_source(
+            opened,
+            Objective(DOMAIN),
+            val_fraction=config.val_fraction,
+            seed=config.seed,
+            device=torch.device("cpu"),
+            by_skill=by_skill,
+        )
+        return join(list(source.held_out.values()))[0]
+
+    assert len(seen) == 2
+    assert torch.equal(seen[0], held_out(reader, by_skill=True))
+    with DatasetReader(met) as visited:
+        assert torch.equal(seen[1], held_out(visited, by_skill=False))
 
 
 def test_rounds_need_a_labeller(reader: DatasetReader, tmp_path: Path) -> None:

@@ -378,6 +378,16 @@ def test_training_never_plays_the_episodes_of_its_own_seed() -> None:
     assert not np.isin(seen(5)[:, 0], seen(6)[:, 0]).any()
 
 
+def test_every_seed_rehearses_states_of_its_own() -> None:
+    def rehearsed(seed: int) -> np.ndarray:
+        made = _Run(half_trained.network(), settings(seed=seed), (None,), None, None, lambda: 0)
+        assert made.model.rehearsal is not None
+        return made.model.rehearsal.observations.numpy()
+
+    assert np.array_equal(rehearsed(1), rehearsed(1))
+    assert not np.array_equal(rehearsed(0), rehearsed(1))
+
+
 def test_weights_after_a_rollback_are_the_good_ones(tmp_path: Path) -> None:
     low = {"both": 0.1}
     plan = Plan({}, {}, {}, low)

@@ -94,6 +94,15 @@ def test_only_what_is_no_worse_than_the_best_is_kept(
     assert keeper.state()["good"]["policy"]["network.log_std"].item() == -1.0
 
 
+def test_small_losses_do_not_add_up_unnoticed(run: _Run, keeper: Keeper, judge: Judge) -> None:
+    # each is within the margin of 0.016 below the one before, but not below the best
+    for level, spread in ((1.0, -1.0), (0.985, -2.0), (0.97, -3.0)):
+        judge.level = level
+        spoil(run, spread)
+        keeper.look(regular=True)
+    assert keeper.state()["good"]["policy"]["network.log_std"].item() == -2.0
+
+
 def test_weights_that_are_no_numbers_are_undone_at_once(run: _Run, keeper: Keeper) -> None:
     good = run.model.policy.network.log_std.clone()
     keeper.recover_if_broken()

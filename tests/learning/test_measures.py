@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 import torch
 
+from skilldistill.learning import measures as module
 from skilldistill.learning.losses import Objective, loss
-from skilldistill.learning.measures import gradient_cosines, head_sums, match_rates, metrics
+from skilldistill.learning.measures import (
+    gradient_cosines,
+    head_sums,
+    interference,
+    match_rates,
+    metrics,
+)
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from tests.learning.tiny_rows import LAYOUT, rows
@@ -127,6 +134,20 @@ def test_cosines_tell_friend_from_foe() -> None:
     assert found["cosine/a-b"] == pytest.approx(1)
     assert found["cosine/a-c"] == pytest.approx(-1)
     assert found["cosine/a-d"] == pytest.approx(0)
+
+
+def test_heads_are_compared_on_rows_from_all_over_the_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "COSINE_ROWS", 8)
+    torch.manual_seed(0)
+    network, objective = DistilledPolicyNetwork.for_domain(DOMAIN, 16), Objective(DOMAIN)
+    targets, std, mask = rows()
+    mask[:] = torch.stack([torch.arange(64) < 32, torch.arange(64) >= 32], dim=1)
+    seen, table = torch.randn(64, 3), objective.label_table(targets * mask, std * mask, mask)
+    found = interference(network, (seen, table, table), objective)["cosine/ring-steer"]
+    spread = tuple(part[::8] for part in (seen, table, table))
+    assert found == interference(network, spread, objective)["cosine/ring-steer"] != 0
 
 
 def judged(wanted: torch.Tensor, labelled: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -57,6 +57,17 @@ def test_experts_act_in_about_their_share_of_episodes() -> None:
     assert [(e.actions[:, 0] == 1).any() for e in episodes] == guided  # all dimensions or none
 
 
+def test_more_episodes_than_arenas_are_played_one_after_the_other() -> None:
+    episodes = play(episodes=onpolicy.MAX_ARENAS + 10)
+    assert [e.seed for e in episodes] == list(range(100, 110 + onpolicy.MAX_ARENAS))
+    assert len({float(e.observations[0, 0]) for e in episodes}) == len(episodes)
+
+
+def test_however_short_a_round_every_task_is_played() -> None:
+    assert onpolicy.schedule(DOMAIN, 8) == {"both": 8, "steer": 2, "ring": 2}
+    assert onpolicy.schedule(DOMAIN, 2) == {"both": 2, "steer": 1, "ring": 1}
+
+
 def test_beta_halves_from_round_to_round() -> None:
     assert [onpolicy.beta_of(r, 0.5) for r in (1, 2, 3)] == [0.5, 0.25, 0.125]
 

@@ -88,6 +88,40 @@ def test_final_observation_and_episode_are_given_to_the_arena_that_ended(objects
     assert infos[0]["episode"]["l"] == 2, "the count begins again after an episode"
 
 
+class Undecided(Counter):
+    """Episodes that end by themselves on the tick on which their time is up."""
+
+    def step(self, actions: np.ndarray) -> Any:
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        over = terminated | truncated
+        return observations, rewards, over, over.copy(), infos
+
+
+def test_an_episode_that_ends_by_itself_in_its_last_tick_is_not_out_of_time() -> None:
+    env = SB3VecEnv(Undecided())
+    env.reset()
+    env.step(np.ones(3))
+    tick = env.step_arrays(np.ones(3))
+    assert (tick.terminated & tick.truncated).tolist() == [True, False, False]
+    assert tick.ended is not None
+    assert tick.ended.out_of_time.tolist() == [False]
+    assert tick.ended.info(0)["TimeLimit.truncated"] is False
+
+
+def test_played_ahead_past_an_end_an_episodes_count_begins_again() -> None:
+    env = SB3VecEnv([Counter(2), Counter(1)])
+    env.reset()
+    assert env.advance(0, np.ones(2))[:, 0].tolist() == [1.0, 1.0]
+    assert env.advance(0, np.ones(2))[:, 0].tolist() == [0.0, 2.0]
+    ended: dict[int, dict[str, Any]] = {}
+    for _ in range(2):
+        infos = env.step(np.ones(3))[3]
+        ended |= {i: info["episode"] for i, info in enumerate(infos) if info}
+    assert {i: (episode["r"], episode["l"]) for i, episode in ended.items()} == {
+        0: (2.0, 2), 1: (3.0, 3), 2: (2.0, 2),
+    }  # fmt: skip
+
+
 def test_ordinary_ticks_reuse_the_infos_and_ends_do_not_leak_into_them() -> None:
     env = SB3VecEnv(Counter())
     env.reset()

@@ -139,6 +139,7 @@ def test_rounds_become_datasets_and_parents(workspace: Workspace) -> None:
             assert {expert.ref for expert in reader.info.experts} == set(result.experts.values())
     lines = (Path(result.path) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in lines] == [0, 0, 1, 2]
+    assert result.metrics["epochs"] == 4
 
 
 class StopAfter:
@@ -150,12 +151,24 @@ class StopAfter:
         return 15 if self.left < 0 else 0
 
 
-@pytest.mark.parametrize("asked", [1, 10, 45])
-def test_an_interrupted_run_goes_on_to_the_same_end(workspace: Workspace, asked: int) -> None:
+@pytest.mark.parametrize(
+    ("asked", "finished"),
+    [
+        pytest.param(1, 0, id="in epoch 2"),
+        pytest.param(10, 0, id="in round 1"),
+        pytest.param(62, 1, id="between the rounds"),
+        pytest.param(90, 1, id="in round 2"),
+    ],
+)
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    workspace: Workspace, asked: int, finished: int
+) -> None:
     config = replace(CONFIG, rounds=2, round_episodes=4, round_epochs=1)
     whole = distill(workspace, replace(config, name="whole"))
     with pytest.raises(Interrupted) as caught:
-        distill(workspace, config, stop=StopAfter(asked))  # in epoch 2; in round 1; in round 2
+        distill(workspace, config, stop=StopAfter(asked))
+    rounds = list((workspace.root / "checkpoints" / "distilled").glob(".partial*/round-*.h5"))
+    assert len(rounds) == finished
     assert caught.value.exit_code == 143
     assert "--resume" in caught.value.hint
     cut = workspace.artefacts("checkpoint", "distilled")

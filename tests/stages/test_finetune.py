@@ -180,6 +180,21 @@ def test_the_guard_looks_at_fights_with_the_opponent_that_is_trained_against(
     assert met == {("both", "keen"), ("steer", None), ("ring", None)}
 
 
+def test_of_several_opponents_the_guard_meets_the_first_that_never_changes(
+    workspace: Workspace,
+) -> None:
+    met: set[Any] = set()
+
+    def make_arenas(task: str, num_arenas: int, *, seed: int, opponent: Any = None) -> Any:
+        if task == "both":
+            met.add(opponent)
+        return tiny.TinyArenas(task, num_arenas, seed=seed)
+
+    domains.register(replace(tiny.DOMAIN, make_arenas=make_arenas, opponents=("lazy", "keen")))
+    finetune(workspace, settings(opponent="mix", timesteps=256))
+    assert met == {"lazy"}
+
+
 def test_the_guard_plays_episodes_of_its_own(workspace: Workspace) -> None:
     made: list[tuple[int, list[int]]] = []
 
