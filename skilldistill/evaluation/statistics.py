@@ -231,7 +231,10 @@ def mcnemar(better: int, worse: int) -> float:
     neither is better, each differing pair is a fair coin.
     """
     trials = better + worse
-    tail = sum(math.comb(trials, k) for k in range(min(better, worse) + 1))
+    ways = tail = 1  # in which the coins can fall as unevenly as that
+    for k in range(min(better, worse)):
+        ways = ways * (trials - k) // (k + 1)
+        tail += ways
     return min(1.0, 2 * float(tail / 2**trials))
 
 
@@ -247,9 +250,9 @@ def retention(
     """Share of the expert's lead over chance that the student kept.
 
     (mean student − mean random) / (mean expert − mean random): 0 plays at random, 1 plays as
-    the expert does. The interval resamples whole episodes, with what all three scored there.
-    It is undefined (NaN) where the expert's lead itself may be zero or negative, since then a
-    ratio to it says nothing.
+    the expert does. The interval resamples whole episodes, with what all three scored there;
+    samples in which one of them measured nothing are left out. It is undefined (NaN) where the
+    interval of the expert's lead itself reaches zero, since then a ratio to it says nothing.
 
     Args:
         student: (n,) scores.
@@ -273,21 +276,26 @@ def retention(
     used = seen.any(axis=1)
     scores, seen = scores[used], seen[used].astype(np.float64)
     n, missing = len(scores), int((~used).sum())
+    undefined = Estimate(math.nan, math.nan, math.nan, n, missing, "undefined")
     if n < 2 or (seen.sum(axis=0) < 2).any():
-        return Estimate(math.nan, math.nan, math.nan, n, missing, "undefined")
+        return undefined
 
-    observed = _ratio(scores.sum(axis=0) / seen.sum(axis=0))
-    replicates = np.concatenate(
-        [_leads((w @ scores) / _positive(w @ seen)) for w in _weights(n, resamples, seed)]
-    )
-    certain = np.quantile(replicates[:, 1], (1 - level) / 2) > 0
-    if not certain or math.isnan(observed):
-        return Estimate(math.nan, math.nan, math.nan, n, missing, "undefined")
-    # A rare resample in which the lead vanishes is a resample in which anything is possible.
-    ratios = replicates[:, 0] / _positive(replicates[:, 1])
-    left_out = _leads((scores.sum(axis=0) - scores) / _positive(seen.sum(axis=0) - seen))
-    low, high = _bca(ratios, observed, left_out[:, 0] / _positive(left_out[:, 1]), level)
-    return Estimate(observed, low, high, n, missing, "bca")
+    own, lead = _leads(scores.sum(axis=0, keepdims=True) / seen.sum(axis=0))[0]
+    sums = [(w @ scores, w @ seen) for w in _weights(n, resamples, seed)]
+    totals, counts = (np.concatenate(part) for part in zip(*sums, strict=True))
+    measured = (counts > 0).all(axis=1)
+    owns, leads = _leads(totals[measured] / counts[measured]).T
+    left_own, left_lead = _leads((scores.sum(axis=0) - scores) / (seen.sum(axis=0) - seen)).T
+    least = 1e-9 * np.ptp(scores)  # leads below are zero but for rounding
+    if min(lead, left_lead.min(), _bca(leads, lead, left_lead, level)[0]) <= least:
+        return undefined
+    # A sample in which the lead vanishes all the same is one in which anything is possible.
+    ratios = np.where(leads > least, owns, np.copysign(np.inf, owns)) / np.maximum(leads, least)
+    observed = own / lead
+    low, high = _bca(ratios, observed, left_own / left_lead, level, gaps=owns - observed * leads)
+    if not math.isfinite(high - low):
+        return undefined
+    return Estimate(float(observed), low, high, n, missing, "bca")
 
 
 def iqm(
@@ -359,7 +367,11 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def _bca(
-    replicates: Float64Array, observed: float, left_out: Float64Array, level: float
+    replicates: Float64Array,
+    observed: float,
+    left_out: Float64Array,
+    level: float,
+    gaps: Float64Array | None = None,
 ) -> tuple[float, float]:
     """Ends of the bias-corrected accelerated bootstrap interval.
 
@@ -374,23 +386,26 @@ def _bca(
         observed: the figure itself.
         left_out: (n,) the figure without each episode (the jackknife), for the acceleration.
         level: confidence.
+        gaps: (resamples,) what has the signs of replicates − observed, where that itself may
+            lie so far out that nothing else can be told from rounding.
     """
     normal = NormalDist()
     count = len(replicates)
-    gap = replicates - observed
-    tied = np.abs(gap) <= 1e-9 * np.ptp(replicates)  # equal but for rounding
+    gap = replicates - observed if gaps is None else gaps
+    tied = np.abs(gap) <= 1e-9 * np.ptp(gap)  # equal but for rounding
     below = (gap[~tied] < 0).sum() + 0.5 * tied.sum()
     bias = normal.inv_cdf(min(max(float(below) / count, 0.5 / count), 1 - 0.5 / count))
-    gaps = left_out.mean() - left_out
-    spread = float((gaps**2).sum())
-    acceleration = float((gaps**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    influence = left_out.mean() - left_out
+    spread = float((influence**2).sum())
+    acceleration = float((influence**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
     n = len(left_out)
     reach = math.sqrt(n / (n - 1)) * t_quantile((1 + level) / 2, n - 1)
     ends = []
     for shift in (-reach, reach):
         shifted = bias + shift
         ends.append(normal.cdf(bias + shifted / (1 - acceleration * shifted)))
-    low, high = np.quantile(replicates, ends)
+    with np.errstate(invalid="ignore"):  # between infinities there is nothing to interpolate
+        low, high = np.quantile(replicates, ends)
     return float(low), float(high)
 
 
@@ -435,15 +450,6 @@ def _middle_half(rows: Float64Array) -> Float64Array:
 def _leads(means: Float64Array) -> Float64Array:
     """(k, 3) means of student, expert, random → (k, 2) leads of student and expert."""
     return means[:, :2] - means[:, 2:]
-
-
-def _ratio(means: Float64Array) -> float:
-    lead = float(means[1] - means[2])
-    return float(means[0] - means[2]) / lead if lead > 0 else math.nan
-
-
-def _positive(values: Float64Array) -> Float64Array:
-    return np.maximum(values, np.finfo(np.float64).tiny)
 
 
 def _crossing(function: Callable[[float], float], low: float, high: float) -> float:

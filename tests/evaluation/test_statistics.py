@@ -283,6 +283,13 @@ def test_mcnemar_is_exact(better: int, worse: int, p: float) -> None:
     assert mcnemar(better, worse) == pytest.approx(p)
 
 
+def test_mcnemar_of_many_pairs_is_exact_still() -> None:
+    assert mcnemar(20_000, 20_000) == 1.0
+    normal = 2 * statistics.NormalDist().cdf(-(200 - 1) / 100)
+    assert mcnemar(4900, 5100) == pytest.approx(normal, rel=1e-3)
+    assert mcnemar(0, 2000) == 0.0
+
+
 def test_pairs_need_both_measurements() -> None:
     found = paired_difference([1.0, math.nan, 3.5], [0.5, 2.0, math.nan], seed=0)
     assert found.difference.n == 1
@@ -363,6 +370,53 @@ def test_retention_is_undefined_where_the_experts_lead_may_be_nothing() -> None:
     assert retention(expert, expert, random, seed=0).method == "undefined"
     expert[3:6] = 1.0
     assert retention(expert, expert, random, seed=0).method == "bca"
+
+
+@given(
+    n=st.integers(2, 24),
+    seed=st.integers(0, 2**32 - 1),
+    lead=st.floats(0.0, 2.0),
+    noise=st.sampled_from([0.0, 1e-12, 0.1, 1.0]),
+)
+@settings(max_examples=150)
+def test_retention_is_either_said_to_be_undefined_or_of_a_sensible_size(
+    n: int, seed: int, lead: float, noise: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    student, expert, random = noise * rng.normal(size=(3, n))
+    expert[rng.random(n) < 0.8] += lead
+    found = retention(student + 0.9 * expert, expert, random, seed=0, resamples=1000)
+    if found.method == "undefined":
+        assert math.isnan(found.mean)
+    else:
+        assert found.low <= found.high
+        assert max(abs(found.low), abs(found.high)) < 1e4
+
+
+def test_one_lost_episode_of_four_leaves_the_experts_lead_open() -> None:
+    expert, chance = [0.9, 0.9, 0.9, 0.1], [0.1, 0.1, 0.1, 0.9]
+    assert not paired_difference(expert, chance, seed=0).clear
+    assert retention([0.85, 0.8, 0.8, 0.2], expert, chance, seed=0).method == "undefined"
+
+
+def test_a_sample_without_a_lead_does_not_hide_the_bias_of_the_others() -> None:
+    rng = np.random.default_rng(5)
+    expert = rng.exponential(1.0, 20) - 0.35
+    student = 0.5 * expert + rng.normal(0, 0.2, 20) + 0.3 * (rng.random(20) < 0.15)
+    rows = np.stack([student, expert, np.zeros(20)], axis=1)
+    found = retention(*rows.T, seed=1, resamples=20_000)
+    assert (found.low, found.high) == pytest.approx(tuple(slow_bca(rows, lead_ratio)), abs=0.015)
+
+
+@pytest.mark.parametrize("measured", [2, 3, 5])
+def test_samples_in_which_a_policy_measured_nothing_do_not_count(measured: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = np.array([[-5.0], [-1.0], [-9.0]]) + rng.normal(0, 0.01, (3, 100))
+    for rarely in range(3):
+        gaps = scores.copy()
+        gaps[rarely, measured:] = math.nan
+        found = retention(*gaps, seed=0)
+        assert 0.49 < found.low <= found.mean <= found.high < 0.51
 
 
 def test_retention_uses_each_policys_own_measured_episodes() -> None:
