@@ -72,7 +72,7 @@ class DistillOutcome:
     network: DistilledPolicyNetwork
     """With the best weights of the last phase that was begun."""
     metrics: Mapping[str, float]
-    """Held-out figures of these weights (of the learnt rows where none are held out), and speed."""
+    """Held-out figures of these weights (of learnt rows where a skill has none), and speed."""
     history: list[Record]
     """Per epoch what ``metrics.jsonl`` says."""
     sums: HeadSums
@@ -241,7 +241,8 @@ class Run:
             count = min(stride - state.step % stride, self.steps - state.step)
             done = state.epoch * self.steps + state.step
             # a later phase goes on in the groups' sequences instead of repeating their beginning
-            offset = state.phase * self.config.epochs * self.steps
+            longest = max(self.config.epochs, self.config.round_epochs)
+            offset = state.phase * longest * self.steps
             observations, labels = self.batches.read(offset + done, count)
             observations = network.normalised(observations)
             weight = row_weights(labels, network.layout, self.weights)
@@ -402,9 +403,7 @@ def _groups(sources: list[Source], config: DistillConfig) -> list[Group]:
 
 
 def _held_out(sources: list[Source]) -> Judged:
-    """All held-out rows; where none are held out, some of the learnt ones."""
-    held_out = [rows for source in sources for rows in source.held_out.values()]
-    return join(held_out or [rows for source in sources for rows in source.learnt().values()])
+    return join([rows for source in sources for rows in source.held_out.values()])
 
 
 __all__ = [

@@ -8,7 +8,7 @@ function of (seed, group, epoch) alone, so training can be taken up anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -195,9 +195,8 @@ class Source:
     num_rows: int
     """Rows to learn from."""
     held_out: dict[str, Judged]
-    """Held-out rows, by skill; about :data:`HELD_OUT_ROWS` altogether at most."""
-    learnt: Callable[[], dict[str, Judged]]
-    """Reads rows to learn from, as many, for where none are held out."""
+    """Held-out rows, by skill; about :data:`HELD_OUT_ROWS` altogether at most. Of a skill that has
+    none, such as one with a single episode, rows to learn from stand in."""
 
 
 HELD_OUT_ROWS = 200_000
@@ -247,16 +246,13 @@ def open_source(
             episodes = train[train_skill == number]
             groups.append((name, FileRows(reader, episodes, objective, key, device)))
 
-    def judged(chosen: NDArray[np.int64]) -> dict[str, Judged]:
-        """Some rows of episodes, by skill."""
-        found = {}
-        for number, name in enumerate(skills):
-            episodes = _thinned(reader, chosen[reader.episode_skill[chosen] == number], len(skills))
-            if len(episodes):
-                found[name] = _to_judged(reader.read_all(FIELDS, episodes), objective, device)
-        return found
-
-    return Source(groups, rows, judged(held), lambda: judged(train))
+    judged = {}
+    for number, name in enumerate(skills):
+        own = [chosen[reader.episode_skill[chosen] == number] for chosen in (held, train)]
+        episodes = _thinned(reader, own[0] if len(own[0]) else own[1], len(skills))
+        if len(episodes):
+            judged[name] = _to_judged(reader.read_all(FIELDS, episodes), objective, device)
+    return Source(groups, rows, judged)
 
 
 def to_table(batch: Batch, objective: Objective, device: torch.device) -> Table:

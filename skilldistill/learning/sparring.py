@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ SELVES = 2
 """Groups of arenas in self-play, each against a member of the pool of its own."""
 ARENAS = 64
 """Most arenas where their number is not given: enough to share a tick's fixed costs."""
+LESSON = 200
+"""Most ticks of an episode of a skill's task whose states are rehearsed."""
 STAGGER = 4
 """Groups of arenas that stand at different points of their episodes at the start."""
 
@@ -134,15 +137,14 @@ def stagger(
 
 
 def skill_states(
-    network: DistilledPolicyNetwork, *, seed: int, rows: int = 2048, ticks: int = 200
+    network: DistilledPolicyNetwork, *, seed: int, rows: int = 2048
 ) -> dict[str, np.ndarray]:
     """What a policy sees in the skills' own tasks, which fights seldom show it.
 
     Args:
         network: who plays.
         seed: of the episodes.
-        rows: observations per skill, spread evenly over the ticks.
-        ticks: how long to play, at most.
+        rows: observations per skill, spread evenly over the ticks of episodes that last.
 
     Returns:
         (rows, obs_dim) unified observations by skill.
@@ -150,15 +152,20 @@ def skill_states(
     player, domain = NetworkPolicy(network), network.domain
     found = {}
     for skill in domain.skill_names:
-        length = min(ticks, domain.task(skill).horizon)
+        length = min(LESSON, domain.task(skill).horizon)
         count = -(-rows // length)
         arenas = domain.make_arenas(skill, count, seed=seed)
-        arenas.start(np.arange(count))
-        seen = []
-        for _ in range(length):
-            view = arenas.view.unified()
-            seen.append(view)
-            arenas.step(player.predict(view))
+        seen: list[np.ndarray] = []
+        for begun in itertools.count(0, count):
+            if sum(map(len, seen)) >= rows:
+                break
+            arenas.start(np.arange(begun, begun + count))
+            for _ in range(length):
+                if not (active := arenas.active).any():
+                    break
+                view = arenas.view.unified()
+                seen.append(view[active])
+                arenas.step(player.predict(view))
         found[skill] = np.concatenate(seen)[:rows]
     return found
 

@@ -8,7 +8,7 @@ out once per rollout, the slopes of the loss are written down, and they go backw
 The loss is PPO's clipped surrogate (Schulman et al., "Proximal policy optimization algorithms",
 2017, equation 7), plus ``vf_coef`` times the values' mean squared error, minus ``ent_coef`` times
 the entropy, plus each head's KL(student || reference) times its weight, on the rollout's states
-and on those of a rehearsal.
+and on those of a rehearsal, where the standard deviations are not held.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from skilldistill import domain as domains
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Domain, Policy
@@ -209,10 +211,14 @@ def _evaluator(
 
 
 def _match(domain: Domain, config: FinetuneConfig, stop: StopCheck) -> Versus:
-    """Let two policies meet, each in the other's place as well: the score is fair to both."""
+    """Let two policies meet, each in the other's place as well: the score is fair to both.
+
+    It is the share of episodes in which the first does better in a place than the second does
+    there, ties counting half, so that it lies in [0, 1] whatever the metric's unit.
+    """
     metric = domain.task(domain.combined).main_metric
 
-    def side(player: Policy, rival: Policy) -> float:
+    def side(player: Policy, rival: Policy) -> np.ndarray:
         rollout = play(
             domain,
             domain.combined,
@@ -223,9 +229,13 @@ def _match(domain: Domain, config: FinetuneConfig, stop: StopCheck) -> Versus:
             first_episode=GUARD_EPISODES_FROM,
             stop=stop,
         )
-        return float(rollout.metrics[metric].mean())
+        return rollout.metrics[metric]
 
-    return lambda player, rival: 0.5 * (side(player, rival) + 1.0 - side(rival, player))
+    def score(player: Policy, rival: Policy) -> float:
+        better = np.sign(side(player, rival) - side(rival, player))
+        return float(0.5 + 0.5 * np.nan_to_num(better).mean())
+
+    return score
 
 
 def _publish(

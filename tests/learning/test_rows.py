@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from skilldistill.data.reader import DatasetReader
+from skilldistill.data.writer import DatasetWriter
 from skilldistill.learning import rows as module
 from skilldistill.learning.losses import Labels, Objective
 from skilldistill.learning.rows import Batches, Group, MemoryRows, open_source
 from skilldistill.policy.heads import ActionLayout
+from tests.data.samples import make_episode, make_info
 from tests.learning.tiny_data import prepared
 from tests.tiny import DOMAIN
 
@@ -85,11 +87,26 @@ def test_scores_look_at_no_more_rows_than_they_need(
 ) -> None:
     monkeypatch.setattr(module, "HELD_OUT_ROWS", 200)
     with DatasetReader(dataset, domain=DOMAIN) as reader:
-        source = open_source(reader, Objective(DOMAIN), val_fraction=0.5, seed=3, device=CPU)
-        for rows in (source.held_out, source.learnt()):  # 200 of each skill without the limit
-            assert {name: len(table[0]) for name, table in rows.items()} == {
+        for part in (0.5, 0.0):  # 200 of each skill without the limit, or all
+            source = open_source(reader, Objective(DOMAIN), val_fraction=part, seed=3, device=CPU)
+            assert {name: len(table[0]) for name, table in source.held_out.items()} == {
                 "steer": 100, "ring": 100,
             }  # fmt: skip
+
+
+def test_a_skill_of_a_single_episode_is_judged_by_what_it_taught(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path, make_info(skills=("steer", "ring"))) as writer:
+        writer.append_many(
+            make_episode(seed, 20, skill=skill, native=None)
+            for seed, skill in enumerate((0, 0, 0, 1))
+        )
+    with DatasetReader(path, domain=DOMAIN) as reader:
+        source = open_source(reader, Objective(DOMAIN), val_fraction=0.4, seed=3, device=CPU)
+        assert {name: len(table[0]) for name, table in source.held_out.items()} == {
+            "steer": 20, "ring": 20,
+        }  # fmt: skip
+        assert source.num_rows == 60
 
 
 def test_streamed_rows_are_the_same_rows(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,4 +161,7 @@ def test_labels_arrive_with_their_rows(dataset: Path) -> None:
         assert torch.allclose(labels.targets[:, 1], (-observations[:, 0]).clamp(-0.5, 0.5))
         assert labels.mask[:, 1].all()
         assert not labels.mask[:, 0].any()
-        assert source.held_out == {}
+        judged = {tuple(row.tolist()) for row in source.held_out["steer"][0]}
+        assert judged == {
+            tuple(row.tolist()) for row in dict(source.groups)["steer"].take(0, 400)[0]
+        }

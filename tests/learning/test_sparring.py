@@ -118,6 +118,19 @@ def test_a_short_task_shortens_no_other() -> None:
     np.testing.assert_array_equal(states, as_ever)
 
 
+def test_states_after_an_early_end_are_not_rehearsed() -> None:
+    class Short(tiny.TinyArenas):
+        @property
+        def active(self) -> np.ndarray:
+            return self.tick < 3
+
+    network = half_trained.network().twin()
+    network.domain = dataclasses.replace(tiny.DOMAIN, make_arenas=Short)
+    states = skill_states(network, seed=4, rows=50)["ring"]
+    assert states.shape == (50, 3)
+    assert len(np.unique(states, axis=0)) == 50
+
+
 def test_in_each_skills_states_its_own_head_is_held_and_no_other() -> None:
     reference = half_trained.network()
     found = rehearse(reference, weight=0.7, rows=16, seed=4)

@@ -30,6 +30,7 @@ SHUFFLED = replace(
         Head(name="ring", dims=("horn", "bell"), hidden=8),
         Head(name="steer", dims=("yaw", "pitch"), hidden=8),
     ),
+    skills=(),
 )
 """Buttons and turns between one another, of different ranges."""
 

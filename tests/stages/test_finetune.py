@@ -303,6 +303,17 @@ def test_a_match_for_the_ratings_can_be_stopped(workspace: Workspace) -> None:
     assert metrics["elo"] is None, "the match broken off is none"
 
 
+def test_a_rating_does_not_depend_on_the_unit_of_the_metric(workspace: Workspace) -> None:
+    class Dear(tiny.TinyArenas):
+        def metrics(self) -> dict[str, np.ndarray]:
+            return {"score": 9000 * super().metrics()["score"] - 4500}
+
+    plain = finetune(workspace, settings(opponent="self", timesteps=1024, guard_every=0))
+    domains.register(replace(tiny.DOMAIN, make_arenas=Dear))
+    dear = finetune(workspace, settings(opponent="self", timesteps=1024, guard_every=0))
+    assert dear.metrics["elo"] == plain.metrics["elo"] != START_RATING
+
+
 @pytest.mark.parametrize("opponent", ["self", "mix"])
 def test_self_play_and_the_mix_need_no_names(workspace: Workspace, opponent: str) -> None:
     result = finetune(workspace, settings(opponent=opponent, timesteps=512))
