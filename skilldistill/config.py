@@ -110,7 +110,7 @@ class CollectConfig(BaseConfig):
     episodes: int = option(100, "episodes per skill", short="n", low=1)
     expert: str = option("", "expert to play; empty takes the workspace's, then the shipped one")
     stochastic: bool = option(False, "sample the expert's actions instead of taking the likeliest")
-    name: str = option("", "name of the dataset; empty takes the skill's name")
+    name: str = option("", "name of the dataset; empty: the skill's name (combined: composite)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +321,6 @@ class ExportConfig:
 
     reference: str = ""
     """Given as an argument."""
-    output: str = option("", "file or directory to write; empty takes ./NAME", short="o")
+    output: str = option("", "file or directory to write; empty takes ./NAME-VERSION", short="o")
     force: bool = option(False, "write over files that are there")
     dry_run: bool = option(False, "only say what would be written")

@@ -97,6 +97,13 @@ class UnsupportedExpert(CorruptFile):
     """A policy file that is sound, but that cannot be rebuilt as plain layers."""
 
 
+class BeyondTrust(UnsupportedExpert):
+    """A policy file that would be no plain layers either if the code in it were run."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message, hint=f"--trust-pickle cannot help: {hint}")
+
+
 class SpaceMismatch(UnsupportedExpert):
     """A sound policy file, but for other observations or actions than the skill's."""
 

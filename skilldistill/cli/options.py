@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from skilldistill.cli.session import Session, boundary
+from skilldistill.config import MAX_SEED
 from skilldistill.settings import COMMON, Setting, settings_of
 
 PANEL = "Every command"
@@ -67,6 +68,18 @@ DryRunFlag = Annotated[
     ),
 ]
 
+SeedFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=MAX_SEED,
+        help="taken everywhere, so that a script can give it; nothing is drawn here",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
+
 _COMMON = {
     "workspace": WorkspaceFlag,
     "as_json": JsonFlag,
@@ -100,11 +113,14 @@ def flags_from(
     settings.sort(key=lambda setting: setting in COMMON)  # the command's own first
     names = {f.name for f in fields(config)} if config else set()
     common = dict(_COMMON, **({"dry_run": DryRunFlag} if writes else {}))
+    idle = {} if "seed" in names else {"seed": SeedFlag}
     positional = dict(arguments or {})
 
     def decorate(function: Command) -> Command:
         def command(ctx: typer.Context, **given: Any) -> None:
             session = Session.begin(ctx, **{name: given.pop(name) for name in common})
+            for name in idle:
+                given.pop(name)
             with boundary(session):
                 if config is None:
                     function(session, **given)
@@ -128,6 +144,7 @@ def flags_from(
                 _parameter(name, flag, None if name == "workspace" else False)
                 for name, flag in common.items()
             ),
+            *(_parameter(name, flag, None) for name, flag in idle.items()),
         ]
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -46,7 +46,8 @@ def notes(report: EvaluationReport) -> list[str]:
     skills = [task.name for task in report.tasks if task.skill]
     weak = [task for task in skills if _no_better_than_chance(report, task)]
     found = [
-        f"the expert for {task} is not clearly better than chance: train or add another"
+        f"in {report.episodes} episodes the expert for {task} is not clearly better than chance: "
+        "play more, or train or add another"
         for task in weak
     ]
     for score in report.retention:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skilldistill.errors import CorruptFile, UnsupportedExpert, excerpt
+from skilldistill.errors import BeyondTrust, CorruptFile, UnsupportedExpert, excerpt
 from skilldistill.experts.activations import TORCH_NAMES
 
 _CLASS = re.compile(r"<class '([\w.<>]+)'>")
@@ -29,7 +29,6 @@ _MAX_DIMENSIONS, _MAX_EXTENT, _MAX_NUMBERS = 8, 2**16, 2**16
 """Of a space: more than any expert has, and few enough to count."""
 _OF_PPO = ("clip_range", "clip_range_vf", "n_epochs", "batch_size", "target_kl")
 """What SB3 writes for PPO and not for A2C; any of them may have been left out by ``exclude``."""
-_NO_HELP = "--trust-pickle cannot help: "
 
 
 @dataclass(frozen=True)
@@ -172,12 +171,13 @@ def _require_plain_policy(data: Mapping[str, Any], label: str) -> None:
     if module is None:
         raise UnsupportedExpert(f"{label} does not say which policy class it holds")
     if module != _POLICIES:
-        foreign = isinstance(module, str) and module.startswith(("stable_baselines3.", "sb3_"))
-        raise UnsupportedExpert(
+        message = (
             f"{label} holds a policy class of {excerpt(module)!r}; only MlpPolicy of PPO and A2C "
-            "can be rebuilt from its weights",
-            hint=f"{_NO_HELP}train the expert with PPO or A2C" if foreign else "",
+            "can be rebuilt from its weights"
         )
+        if isinstance(module, str) and module.startswith(("stable_baselines3.", "sb3_")):
+            raise BeyondTrust(message, hint="train the expert with PPO or A2C")
+        raise UnsupportedExpert(message)
 
 
 def _class_name(value: Any, default: str) -> str:
@@ -190,14 +190,12 @@ def _class_name(value: Any, default: str) -> str:
 def _activation(value: Any, label: str) -> str:
     name = _class_name(value, "torch.nn.modules.activation.Tanh")
     module, _, short = name.rpartition(".")
-    of_torch = module.startswith("torch.nn.modules.")
-    if not of_torch or short not in TORCH_NAMES:
-        raise UnsupportedExpert(
-            f"{label} uses the activation {excerpt(name)!r}; known are {', '.join(TORCH_NAMES)}",
-            # A module of somebody's own may consist of known ones; one of torch's does not.
-            hint=f"{_NO_HELP}train the expert with one of these" if of_torch else "",
-        )
-    return TORCH_NAMES[short]
+    message = f"{label} uses the activation {excerpt(name)!r}; known are {', '.join(TORCH_NAMES)}"
+    if module.startswith("torch.nn.modules."):
+        if short in TORCH_NAMES:
+            return TORCH_NAMES[short]
+        raise BeyondTrust(message, hint="train the expert with one of these")
+    raise UnsupportedExpert(message)  # a module of somebody's own may consist of known ones
 
 
 def _flag(table: Mapping[str, Any], name: str, label: str) -> bool | None:
@@ -227,16 +225,16 @@ def _widths(value: Any) -> tuple[int, ...] | None:
 def _space(data: Mapping[str, Any], field: str, label: str) -> Space:
     entry = data.get(field)
     if not isinstance(entry, dict) or ":type:" not in entry:
-        raise UnsupportedExpert(
+        raise BeyondTrust(
             f"{label} does not say what its {field} is",
-            hint=f"{_NO_HELP}Stable-Baselines3 needs it, too; save the model with all its data",
+            hint="Stable-Baselines3 needs it, too; save the model with all its data",
         )
     name = _class_name(entry[":type:"], "")
     kind = name.rpartition(".")[2]
     if not name.startswith(("gymnasium.spaces.", "gym.spaces.")):
-        raise UnsupportedExpert(
+        raise BeyondTrust(
             f"{label}: {field} is a {excerpt(name)}",
-            hint=f"{_NO_HELP}it is not known what the policy sees and does",
+            hint="it is not known what the policy sees and does",
         )
     if kind == "Box":
         shape = _shape(entry.get("_shape", entry.get("shape")), label, field)

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skilldistill.domain import Domain, Skill
-from skilldistill.errors import CorruptFile, SpaceMismatch, UnsafeFile, UnsupportedExpert, excerpt
+from skilldistill.errors import (
+    BeyondTrust,
+    CorruptFile,
+    SpaceMismatch,
+    UnsafeFile,
+    UnsupportedExpert,
+    excerpt,
+)
 from skilldistill.experts.activations import DEFAULT_ALPHA
 from skilldistill.experts.archive import Archive, Limits
 from skilldistill.experts.network import Expert, HeadKind, Layer, Normaliser
@@ -127,7 +134,8 @@ def read_trusted(
     """Like :func:`read_zip`, but what cannot be rebuilt from text is loaded through SB3.
 
     That runs code the file contains. Files refused as unsafe, damaged, or for another skill are
-    refused here too, and before any of it runs.
+    refused here too, and before any of it runs; so are those of which it is known that this
+    could not help.
 
     Raises:
         NotFound, UnsafeFile, CorruptFile, SpaceMismatch: as :func:`read_zip`.
@@ -139,7 +147,7 @@ def read_trusted(
         content = file.read(_LIMITS.total_bytes)
     try:
         return _rebuild(io.BytesIO(content), Path(path), skill, domain, normaliser, scaler)
-    except SpaceMismatch:
+    except (BeyondTrust, SpaceMismatch):
         raise
     except UnsupportedExpert as reason:
         expert = _load(content, Path(path), skill, domain, scaler, reason)

@@ -162,12 +162,18 @@ def check_settings(domain: Domain, config: DistillConfig) -> tuple[torch.device,
         ConfigurationError: settings that cannot be used, here or together.
     """
     batch_size(config)
+    weights = parse_head_weights(config.head_weights)
+    if not any(weights.get(head.name, 1.0) for head in domain.heads):
+        raise ConfigurationError(
+            "head_weights: all heads weigh 0, so nothing would be learnt",
+            hint="leave out the heads that count",
+        )
     objective = Objective(
         domain,
         kind=config.loss,
         masked=config.masked,
         temperature=config.temperature,
-        head_weights=parse_head_weights(config.head_weights),
+        head_weights=weights,
     )
     return pick_device(config.device), objective
 

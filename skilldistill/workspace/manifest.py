@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from skilldistill.errors import ConfigurationError, CorruptFile, NewerFormat
+from skilldistill.errors import ConfigurationError, CorruptFile, NewerFormat, excerpt
 from skilldistill.workspace.files import sync_directory
 
 FORMAT = "skilldistill.workspace"
@@ -45,6 +45,8 @@ KIND_FOLDERS: Mapping[str, str] = {
 STATUSES = ("complete", "interrupted")
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+MAX_COUNT = 2**63 - 1
+"""Of versions, bytes and generations."""
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 VERSION_PLACE = re.compile(rf"({VERSION.pattern})(\.h5)?")
 """What an artefact's version is called in the folder of its name."""
@@ -404,6 +406,7 @@ def _typed(record: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
 
 def _integer(record: Mapping[str, Any], key: str, low: int | None = 0) -> int:
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
-        raise TypeError(f"{key} is {value!r}, not a whole number that fits")
-    return value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or (low is not None and not low <= value <= MAX_COUNT):
+        raise TypeError(f"{key} is {excerpt(value)}, not a whole number that fits")
+    return int(value)

@@ -76,7 +76,7 @@ class Workspace:
         Raises:
             NotFound: there is none.
             CorruptFile: the directory's ``manifest.json`` belongs to another program.
-            ConfigurationError: ``path`` is an empty text.
+            ConfigurationError: ``path`` is a file, or an empty text.
         """
         root = _given(path)
         if root is None:
@@ -89,6 +89,7 @@ class Workspace:
                 f"no workspace in {here} or above it",
                 hint="make one with `skilldistill init`, or name one with --workspace",
             )
+        check_root(root)
         if not _has_manifest(root):
             raise NotFound(
                 f"{root} is no workspace", hint=f"make it one with `skilldistill init {root}`"

@@ -109,7 +109,7 @@ def test_every_command_has_help_with_an_example_of_itself(words: list[str], invo
     assert ended.code == 0
     text = " ".join(ended.out.split())
     assert f"Example: skilldistill {' '.join(words)}" in text
-    for flag in ("--workspace", "--json", "--quiet", "--debug"):
+    for flag in ("--workspace", "--json", "--quiet", "--debug", "--seed"):
         assert flag in text
 
 

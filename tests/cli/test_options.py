@@ -145,3 +145,19 @@ def test_typer_sees_a_signature_and_annotations() -> None:
     names = list(inspect.signature(plain).parameters)
     assert names[:2] == ["ctx", "minutes"]
     assert set(plain.__annotations__) == set(names)
+
+
+def test_every_command_takes_a_seed(here: Path, invoke: Invoke) -> None:
+    assert invoke("init", "--seed", "3").code == 0
+    plain, seeded = (invoke("ls", "--json", *words) for words in ([], ["--seed", "3"]))
+    assert (plain.code, plain.out) == (seeded.code, seeded.out)
+    assert invoke("ls", "--seed", "-1").code == 2
+    assert invoke("ls", "--seed", "x").code == 2
+
+
+def test_a_file_is_no_workspace(here: Path, invoke: Invoke) -> None:
+    (here / "file").touch()
+    ended = invoke("ls", "--workspace", "file")
+    assert ended.code == 2
+    assert "is a file, not a directory" in ended.err
+    assert "init" not in ended.err

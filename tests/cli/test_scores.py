@@ -63,7 +63,10 @@ def test_a_student_whose_interval_comes_near_the_composite_needs_no_advice() -> 
 def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:
     weak = {"random": {"walk": 0.5, "fight": 0.0}, "composite": {"walk": 0.52, "fight": 0.9}}
     (note,) = scores.notes(report(**weak, student={"walk": 0.5, "fight": 0.0}))
-    assert note == "the expert for walk is not clearly better than chance: train or add another"
+    assert note == (
+        "in 100 episodes the expert for walk is not clearly better than chance: play more, or "
+        "train or add another"
+    )
 
 
 def test_the_score_table_fits_an_ordinary_terminal() -> None:

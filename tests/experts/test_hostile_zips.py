@@ -89,7 +89,7 @@ def test_there_are_enough_kinds() -> None:
 def test_is_refused_in_time_and_memory(kind: str, scene: Any) -> None:
     rows, canary, *_ = scene
     _, error, code, seconds, peak, _, _ = rows[kind]
-    assert error in ("UnsafeFile", "CorruptFile", "UnsupportedExpert"), error
+    assert error in ("UnsafeFile", "CorruptFile", "UnsupportedExpert", "BeyondTrust"), error
     assert code == 3
     assert seconds < SECONDS
     assert peak < MEGABYTES

@@ -17,13 +17,22 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from skilldistill import domain as domains
-from skilldistill.errors import CorruptFile, NotFound, SpaceMismatch, UnsafeFile, UnsupportedExpert
+from skilldistill.errors import (
+    BeyondTrust,
+    CorruptFile,
+    NotFound,
+    SpaceMismatch,
+    UnsafeFile,
+    UnsupportedExpert,
+)
+from skilldistill.experts import sb3_zip
 from skilldistill.experts.activations import TORCH_NAMES
 from skilldistill.experts.network import Expert
 from skilldistill.experts.normaliser import read_normaliser
@@ -549,7 +558,7 @@ def test_what_was_left_out_when_saving_is_said(left_out: str, tmp_path: Path) ->
     make_model("aim", use_sde=True).save(path, exclude=[left_out])
     with pytest.raises(UnsupportedExpert, match=left_out) as caught:
         read_zip(path, ZOO.skill("aim"), ZOO)
-    assert caught.type is UnsupportedExpert
+    assert caught.type in (UnsupportedExpert, BeyondTrust)
     if left_out.endswith("_space"):
         assert "cannot help" in caught.value.hint
     if left_out != "policy_kwargs":  # without them SB3 takes its defaults, which are right here
@@ -567,6 +576,18 @@ def test_a_missing_clip_range_does_not_make_ppo_an_a2c(tmp_path: Path) -> None:
     make_model("aim").save(tmp_path / "expert.zip", exclude=["clip_range"])
     expert = read_zip(tmp_path / "expert.zip", ZOO.skill("aim"), ZOO)
     assert expert.source["algorithm"] == "PPO"
+
+
+def test_trust_loads_nothing_of_another_algorithm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = spaces.Box(-1, 1, (5,), np.float32)
+    env = Still(space, SPACES["aim"])
+    SAC("MlpPolicy", env, buffer_size=1, policy_kwargs={"net_arch": [4]}).save(tmp_path / "sac.zip")
+    monkeypatch.setattr(sb3_zip, "_load", lambda *_: pytest.fail("its pickles were loaded"))
+    with pytest.raises(BeyondTrust, match="policy class") as caught:
+        read_trusted(tmp_path / "sac.zip", ZOO.skill("aim"), ZOO)
+    assert "train the expert with PPO or A2C" in caught.value.hint
 
 
 @pytest.mark.parametrize("activation", [nn.PReLU, nn.RReLU])

@@ -16,6 +16,7 @@ from skilldistill.errors import ConfigurationError, CorruptFile
 from skilldistill.learning import distill as module
 from skilldistill.learning.distill import (
     DistillOutcome,
+    check_settings,
     distill,
     learning_rate,
     parse_head_weights,
@@ -290,6 +291,12 @@ def test_tensorboard_files_on_request(reader: DatasetReader, tmp_path: Path) -> 
     pytest.importorskip("tensorboard")
     train(reader, tmp_path, replace(CONFIG, epochs=1, tensorboard=True))
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_heads_that_all_weigh_nothing_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="nothing would be learnt"):
+        check_settings(DOMAIN, replace(CONFIG, head_weights="ring=0,steer=0"))
+    check_settings(DOMAIN, replace(CONFIG, head_weights="ring=0"))
 
 
 def test_head_weights_are_read_from_text() -> None:
