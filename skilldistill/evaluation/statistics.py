@@ -396,6 +396,8 @@ def _bca(
     below = (gap[~tied] < 0).sum() + 0.5 * tied.sum()
     bias = normal.inv_cdf(min(max(float(below) / count, 0.5 / count), 1 - 0.5 / count))
     influence = left_out.mean() - left_out
+    largest = np.abs(influence).max()  # whose cube may be too small for a number
+    influence /= largest if largest > 0 else 1.0
     spread = float((influence**2).sum())
     acceleration = float((influence**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
     n = len(left_out)
