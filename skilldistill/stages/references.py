@@ -278,8 +278,7 @@ def _network(
 def _from_path(
     path: Path, workspace: Workspace | None, domain: Domain | None, deterministic: bool
 ) -> ResolvedPolicy:
-    published = _artefact_at(path.parent, workspace, "checkpoint")
-    if is_zip(path) and not published:  # one beside a checkpoint may have been trained further
+    if is_zip(path) and not _published(path, workspace):  # it may have been trained further
         from skilldistill.stages.policy_zip import read_policy_zip
 
         network = read_policy_zip(path).network
@@ -299,6 +298,14 @@ def _from_path(
     raise NotFound(
         f"{path} holds neither {CHECKPOINT_FILE} nor {EXPERT_FILE}",
         hint="give the folder of a checkpoint or of an expert",
+    )
+
+
+def _published(path: Path, workspace: Workspace | None) -> bool:
+    """Whether this is one of the files that a checkpoint of the workspace was published with."""
+    beside = _artefact_at(path.parent, workspace, "checkpoint")
+    return beside is not None and any(
+        entry.path == f"{beside.place}/{path.name}" for entry in beside.files
     )
 
 

@@ -24,6 +24,7 @@ from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.stages.finetune import FinetuneResult, finetune, opponents_of, with_opponent
 from skilldistill.stages.plan import plan
+from skilldistill.stages.references import resolve_policy
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.learning import half_trained
@@ -154,6 +155,7 @@ def test_a_zip_that_was_trained_further_can_be_the_start(
     trained = Path(shutil.copy(Path(first.path) / "ppo.zip", tmp_path / "better.zip"))
     result = finetune(workspace, settings(timesteps=256, start=str(trained)))
     assert result.start == str(trained)
+    assert resolve_policy(Path(first.path) / "ppo.zip", workspace).ref == first.ref
     assert workspace.resolve(result.ref).parents == ()
     same = finetune(workspace, settings(timesteps=256, start=first.ref))
     assert same.metrics["before"] == result.metrics["before"]
