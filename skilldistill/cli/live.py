@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from skilldistill.cli.render import size
+from skilldistill.cli.render import as_far_as_the_disk_goes, size
 from skilldistill.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class PlainLines(Watcher):
             last = 0
         self._shown[report.stage] = max(tenth, last)
         if tenth > last:
-            print(line(report, tenth * 10), file=sys.stderr, flush=True)
+            with as_far_as_the_disk_goes():
+                print(line(report, tenth * 10), file=sys.stderr, flush=True)
 
 
 def share(report: Progress) -> float:

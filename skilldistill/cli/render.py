@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +72,21 @@ def show_failure(failure: Failure) -> None:
     """Print an error on stderr: what and where, then what to do."""
     failure = _bounded(failure)
     console = console_on(sys.stderr)
-    console.print(f"[bold red]error:[/] {escaped(failure.message)}", soft_wrap=True)
-    if failure.hint:
-        console.print(f"[cyan]hint:[/]  {escaped(failure.hint)}", soft_wrap=True)
+    with as_far_as_the_disk_goes():
+        console.print(f"[bold red]error:[/] {escaped(failure.message)}", soft_wrap=True)
+        if failure.hint:
+            console.print(f"[cyan]hint:[/]  {escaped(failure.hint)}", soft_wrap=True)
+
+
+@contextmanager
+def as_far_as_the_disk_goes() -> Iterator[None]:
+    """Write what a full disk may cut off: neither work nor an exit code is lost with it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def console_on(stream: Any) -> Console:

@@ -12,6 +12,7 @@ import pytest
 
 import skilldistill
 from skilldistill.cli import main
+from skilldistill.workspace.store import Workspace
 from tests.cli.conftest import Invoke
 
 HEAVY = ("torch", "stable_baselines3", "gymnasium", "h5py", "numpy", "numba")
@@ -39,8 +40,6 @@ sys.exit(code)
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from skilldistill.workspace.store import Workspace
-
     root = tmp_path_factory.mktemp("light") / "workspace"
     Workspace.create(root)
     return root
@@ -246,6 +245,34 @@ def test_output_to_a_full_disk_is_6(words: list[str], workspace: Path) -> None:
     assert done.returncode == 6
     assert done.stderr.splitlines()[0] == "error: no space left on the disk"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["show", "nothing"], 4),
+        (["verify"], 0),
+        (["collect", "--skill", "aiming", "-n", "1", "--json"], 0),
+        (["collect", "--skill", "aiming", "-n", "1"], 6),
+    ],
+    ids=["an error", "an answer", "work and an answer", "work"],
+)
+def test_a_log_that_cannot_grow_loses_neither_work_nor_the_exit_code(
+    words: list[str], code: int, tmp_path: Path
+) -> None:
+    Workspace.create(tmp_path / "workspace")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "skilldistill", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert done.returncode == code
+    made = Workspace.open(tmp_path / "workspace").artefacts("dataset")
+    assert len(made) == (words[0] == "collect")
 
 
 def test_only_public_names_of_typer_are_used() -> None:
