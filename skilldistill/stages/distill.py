@@ -13,7 +13,7 @@ from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import DatasetInfo, ExpertRef
 from skilldistill.domain import Domain
-from skilldistill.errors import CorruptFile, Interrupted
+from skilldistill.errors import CorruptFile, DiskProblem, Interrupted
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.learning import distill as loop
 from skilldistill.learning import onpolicy, pictures
@@ -234,12 +234,14 @@ def _check_unchanged(workspace: Workspace, artefact: Artefact) -> None:
 
     Raises:
         CorruptFile: they are not those that were published.
+        DiskProblem: they cannot be read.
     """
-    findings = check_artefacts(workspace, [artefact])
-    if findings:
+    for found in check_artefacts(workspace, [artefact]):
+        what = f"{artefact.ref}: {found.path} {found.detail}"
+        if found.problem == "unreadable":
+            raise DiskProblem(what, hint="check the disk and the permissions there")
         raise CorruptFile(
-            f"{artefact.ref}: {findings[0].path} {findings[0].detail}",
-            hint=f"`skilldistill verify {artefact.ref}` says how to make it again",
+            what, hint=f"`skilldistill verify {artefact.ref}` says how to make it again"
         )
 
 

@@ -12,7 +12,7 @@ import pytest
 from skilldistill import domain as domains
 from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
-from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, CorruptFile, DiskProblem, Interrupted, NotFound
 from skilldistill.evaluation.rollout import play
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.policy import checkpoint
@@ -247,6 +247,18 @@ def test_a_dataset_that_changed_after_it_was_published_is_refused(workspace: Wor
         distill(workspace, CONFIG)
     assert artefact.ref in caught.value.hint
     assert not workspace.artefacts("checkpoint", "distilled")
+
+
+def test_a_dataset_that_cannot_be_read_is_not_called_damaged(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("skilldistill.workspace.verify.digest", refuse)
+    with pytest.raises(DiskProblem, match="cannot be read: Permission denied") as caught:
+        distill(workspace, CONFIG)
+    assert "permissions" in caught.value.hint
 
 
 @pytest.mark.parametrize("wrong", [{"head_weights": "foo=1"}, {"device": "nope"}])
