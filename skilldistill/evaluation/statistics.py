@@ -286,7 +286,7 @@ def retention(
     measured = (counts > 0).all(axis=1)
     owns, leads = _leads(totals[measured] / counts[measured]).T
     left_own, left_lead = _leads((scores.sum(axis=0) - scores) / (seen.sum(axis=0) - seen)).T
-    least = 1e-9 * np.ptp(scores)  # leads below are zero but for rounding
+    least = 1e-9 * np.ptp(scores[seen > 0])  # leads below are zero but for rounding
     if min(lead, left_lead.min(), _bca(leads, lead, left_lead, level)[0]) <= least:
         return undefined
     # A sample in which the lead vanishes all the same is one in which anything is possible.

@@ -355,6 +355,14 @@ def test_retention_does_not_depend_on_the_unit(scale: float, shift: float) -> No
     )
 
 
+def test_a_gap_does_not_hide_a_lead_that_is_small_beside_the_scores() -> None:
+    student, expert, random = (1e10 + scores for scores in episodes())
+    student[0] = math.nan
+    found = retention(student, expert, random, seed=0)
+    assert found.method == "bca"
+    assert 0 < found.low < found.high
+
+
 def test_retention_is_undefined_where_the_expert_does_not_lead() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(3, 50))
