@@ -158,7 +158,7 @@ class DistillConfig(BaseConfig):
         0.5, "share of each batch for rows of the rounds, once there are some", low=0.0, high=0.95
     )
     head_weights: str = option("", "weights of heads' losses, as HEAD=WEIGHT,…; others weigh 1")
-    bf16: bool = option(True, "multiply matrices in bfloat16 where the processor can do that")
+    bf16: bool = option(True, "multiply matrices in bfloat16 where that is faster")
     device: str = option("auto", "torch device; auto takes a GPU where there is one")
     tensorboard: bool = option(False, "also write TensorBoard event files")
     resume: bool = option(False, "go on from the last unfinished run of the same command")
@@ -224,9 +224,7 @@ class FinetuneConfig(BaseConfig):
     )
     guard_every: int = option(5, "rollouts between guard evaluations; 0 turns the guard off", low=0)
     guard_episodes: int = option(64, "episodes per task and guard evaluation", low=2)
-    bf16: bool = option(
-        True, "multiply matrices in bfloat16 during updates where the processor can do that"
-    )
+    bf16: bool = option(True, "multiply matrices in bfloat16 during updates where that is faster")
     device: str = option("auto", "torch device; auto takes a GPU where there is one")
     tensorboard: bool = option(False, "also write TensorBoard event files")
     resume: bool = option(False, "go on from the last unfinished run of the same command")

@@ -2,11 +2,11 @@
 
 At a few hundred rows per step, a network this small spends as much time between its matrix
 products as in them. :func:`mlp` is one node of the autograd graph; :class:`Backprop` does
-without the graph, for loops that know the slope of their loss. On the CPU the products that a
-bias and a ReLU follow go to oneDNN, which applies both on the way out.
+without the graph, for loops that know the slope of their loss.
 
-Hidden layers can be multiplied in bfloat16. The last layer never is: its outputs are few, so it
-would save nothing, and they are what the loss looks at.
+Hidden layers can be multiplied in bfloat16. On the CPU such products go to oneDNN, which applies
+bias and ReLU on the way out; in float32, plain calls are faster. The last layer is never
+multiplied so: its outputs are few, so it would save nothing, and they are what the loss looks at.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _backward(gradient: Tensor, inner: Sequence[Tensor], weights: Sequence[Tenso
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
     """x weightᵀ + bias, through a ReLU if asked."""
-    if relu and _ONEDNN and x.device.type == "cpu":
+    if relu and _ONEDNN and x.dtype == torch.bfloat16 and x.device.type == "cpu":
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
         return y
     y = functional.linear(x, weight, bias)

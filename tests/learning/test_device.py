@@ -13,9 +13,34 @@ def test_a_device_that_is_not_there_is_named() -> None:
         pick_device("warp")
 
 
-def test_bfloat16_is_used_only_where_it_is_wanted_and_native() -> None:
-    cpu = torch.device("cpu")
-    assert product_dtype(False, cpu) == torch.float32
+CPU = torch.device("cpu")
+
+
+def test_float32_is_used_where_bfloat16_is_not_wanted_or_unheard_of() -> None:
+    assert product_dtype(False, CPU) == torch.float32
     assert product_dtype(True, torch.device("meta")) == torch.float32
-    native = torch.cpu._is_avx512_bf16_supported()
-    assert (product_dtype(True, cpu) == torch.bfloat16) == native
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "faster"),
+    [
+        ({"avx512_bf16": True, "sse4a": True}, True),  # AMD, Zen 4 and later
+        ({"avx512_bf16": True, "amx_bf16": True, "sse4a": False}, True),  # Intel with AMX
+        # Intel whose AMX a hypervisor hides: half of float32's rate
+        ({"avx512_bf16": True, "amx_bf16": False, "sse4a": False}, False),
+        ({"avx512_bf16": False, "amx_bf16": False, "sse4a": True}, False),  # AMD before Zen 4
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_used_where_the_processor_is_faster_in_it(
+    capabilities: dict[str, bool], faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert (product_dtype(True, CPU) == torch.bfloat16) == faster
+
+
+def test_a_torch_that_does_not_tell_what_the_processor_has_gets_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert product_dtype(True, CPU) == torch.float32
