@@ -83,7 +83,8 @@ class DatasetWriter:
         self._file: h5py.File | None = None
         try:
             with self._writing():
-                self._sink = _Sink(self.path)
+                flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+                self._sink = _Sink(os.open(self.path, flags, 0o666))
                 self._file = h5py.File(self._sink, "w", libver=_LIBVER)
                 self._write_attributes()
                 self._datasets = {
@@ -276,12 +277,15 @@ class _Sink(io.RawIOBase):
     HDF5 cannot give up a file that it failed to write: it tries again when closed and when the
     process ends, and crashes it. So after the first failure, kept in :attr:`problem`, writes
     go to memory; the writer looks after every block and gives up before they amount to much.
+
+    Args:
+        descriptor: of the file, open for reading and writing; closed with the sink.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, descriptor: int) -> None:
         super().__init__()
         self.problem: OSError | None = None
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._descriptor = descriptor
         self._position = self._size = 0
         self._lost: list[tuple[int, bytes]] = []
 
