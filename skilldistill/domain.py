@@ -42,6 +42,8 @@ class ActionDim:
     low: float = 0.0
     high: float = 1.0
     """Bounds in environment units. A binary dimension lies in [0, 1], pressed above 0.5."""
+    unit: Literal["", "rad"] = ""
+    """``rad`` for an angle in radians: people then also read its error in degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)

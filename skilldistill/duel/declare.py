@@ -85,7 +85,9 @@ DOMAIN = Domain(
     actions=(
         *(ActionDim(name=key, kind="binary") for key in (*_KEYS, "click")),
         *(
-            ActionDim(name=turn, kind="continuous", low=-rules.MAX_TURN, high=rules.MAX_TURN)
+            ActionDim(
+                name=turn, kind="continuous", low=-rules.MAX_TURN, high=rules.MAX_TURN, unit="rad"
+            )
             for turn in ("dyaw", "dpitch")
         ),
     ),

@@ -222,7 +222,9 @@ class Run:
         if state.epoch < self.epochs:  # waited enough
             self.progress(Progress(self._stage, self.epochs, self.epochs, "epoch", {}))
         state.network.load_state_dict(state.best)
-        match_rates(state.network, _held_out(self.sources[1:] or self.sources))
+        shown = _held_out(self.sources[:1])
+        met = _held_out(self.sources[1:]) if self.sources[1:] else shown
+        match_rates(state.network, met, shown)
         state.best = {k: v.detach().clone() for k, v in state.network.state_dict().items()}
         save(state, self.directory)
         return 0
@@ -312,6 +314,9 @@ class Run:
             "loss": record["train_loss"],
             "held-out": record["loss"],
             **{k: v for k, v in record.items() if k.endswith(("/agreement", "/error_deg"))},
+            **{
+                k: v for k, v in record.items() if k.endswith("/error") and f"{k}_deg" not in record
+            },
             "samples/s": record["samples_per_second"],
         }
         self.progress(Progress(self._stage, state.epoch, self.epochs, "epoch", shown))

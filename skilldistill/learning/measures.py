@@ -23,7 +23,7 @@ CALIBRATION_BINS = 10
 EVALUATION_ROWS = 1 << 14
 """Rows evaluated at once."""
 RARE = 0.25
-"""Buttons that experts press in a smaller share of their rows are rare."""
+"""Buttons that experts press in a smaller share of the rows are rare."""
 RATE_TOLERANCE = 0.02
 """Relative difference of two rates that is left alone."""
 COSINE_ROWS = 1024
@@ -142,13 +142,14 @@ def metrics(sums: HeadSums, objective: Objective) -> dict[str, float]:
     - ``HEAD/calibration``: expected calibration error of the probabilities: the expert's mean
       probability against the student's within ten bins, weighted by their labels.
     - ``HEAD/rate_ratio``: presses of the student divided by presses of the expert.
-    - ``HEAD/error`` and ``HEAD/error_deg``: mean absolute error of the means, in environment
-      units, and the same taken for radians and turned into degrees.
+    - ``HEAD/error``: mean absolute error of the means, in environment units.
+    - ``HEAD/error_deg``: the same in degrees, where all of the head's means are angles.
 
     A head without a labelled row gives no figures.
     """
     domain = objective.domain
     binary_names = [dim.name for dim in domain.actions if dim.kind == "binary"]
+    continuous = [dim for dim in domain.actions if dim.kind == "continuous"]
     found: dict[str, float] = {}
     total = 0.0
     for i, head in enumerate(domain.heads):
@@ -170,7 +171,8 @@ def metrics(sums: HeadSums, objective: Objective) -> dict[str, float]:
         if sums.continuous[i] > 0:
             error = float(sums.error[i] / sums.continuous[i])
             found[f"{head.name}/error"] = error
-            found[f"{head.name}/error_deg"] = math.degrees(error)
+            if all(dim.unit == "rad" for dim in continuous if dim.name in head.dims):
+                found[f"{head.name}/error_deg"] = math.degrees(error)
     mse = float(sums.square[0] / sums.square[1].clamp_min(1))
     return {"loss": total, "mse": mse, **found}
 
@@ -188,7 +190,7 @@ def played_rates(
 
 
 @torch.no_grad()
-def match_rates(network: DistilledPolicyNetwork, rows: Judged) -> None:
+def match_rates(network: DistilledPolicyNetwork, rows: Judged, shown: Judged) -> None:
     """Move the thresholds of rare buttons so that the student presses them as often as the experts.
 
     A button that is seldom pressed can be missed at next to no loss: its likelier state is "up"
@@ -196,21 +198,35 @@ def match_rates(network: DistilledPolicyNetwork, rows: Judged) -> None:
     pressed as the experts press. Rates that agree to :data:`RATE_TOLERANCE` are left alone, so
     that doing it twice changes nothing.
 
+    A button is rare if it is so among either rows: a student that never presses stays where it
+    should, and there experts would press often.
+
     Args:
         network: changed in place.
         rows: what the student met, where there are rounds, else what the experts did.
+        shown: what the experts did.
     """
-    labels, layout = Labels.of(rows[2], network.layout), network.layout
+    layout = network.layout
+    labels, own = Labels.of(rows[2], layout), Labels.of(shown[2], layout)
     logits = torch.cat([network.logits(part) for part in torch.split(rows[0], EVALUATION_ROWS)])
     for column in layout.is_binary.nonzero().flatten().tolist():
-        known = labels.mask[:, column] > 0
-        score = logits[known, column]
-        wanted = int((labels.targets[known, column] > 0.5).sum())
+        score = logits[labels.mask[:, column] > 0, column]
+        wanted = int(_presses(labels, column).sum())
         pressed = int((score > 0).sum())
-        rare = 0 < wanted < RARE * len(score)
-        if rare and abs(pressed - wanted) > RATE_TOLERANCE * wanted:
+        rare = any(_is_rare(_presses(known, column)) for known in (labels, own))
+        apart = abs(pressed - wanted) > RATE_TOLERANCE * wanted
+        if rare and apart and 0 < wanted < len(score):
             top = torch.topk(score, wanted + 1).values
             network.shift(column, -float(top[-2:].mean()))
+
+
+def _presses(labels: Labels, column: int) -> Tensor:
+    """(k,) whether the expert presses, in the k rows where one says so."""
+    return labels.targets[labels.mask[:, column] > 0, column] > 0.5
+
+
+def _is_rare(presses: Tensor) -> bool:
+    return 0 < int(presses.sum()) < RARE * len(presses)
 
 
 def interference(

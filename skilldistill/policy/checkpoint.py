@@ -8,7 +8,6 @@ checked when it is read.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -145,7 +144,10 @@ def spaces(domain: Domain) -> dict[str, Any]:
     """What a network's weights depend on, as JSON-able values."""
     return {
         "observations": list(domain.observation_names),
-        "actions": [dataclasses.asdict(dim) for dim in domain.actions],
+        "actions": [
+            {"name": dim.name, "kind": dim.kind, "low": dim.low, "high": dim.high}
+            for dim in domain.actions
+        ],
         "heads": [
             {"name": head.name, "dims": list(head.dims), "hidden": head.hidden}
             for head in domain.heads

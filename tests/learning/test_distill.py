@@ -22,7 +22,7 @@ from skilldistill.learning.distill import (
     parse_head_weights,
 )
 from skilldistill.learning.losses import LOG_STD_FLOOR, Objective
-from skilldistill.learning.rows import Batches, Group, join, open_source
+from skilldistill.learning.rows import Batches, Group, Judged, join, open_source
 from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
@@ -195,7 +195,7 @@ def test_every_epoch_is_written_down_and_told(reader: DatasetReader, tmp_path: P
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
     assert json.loads(lines[-1]) == outcome.history[-1]
     assert [(report.done, report.total) for report in told] == [(i, 4) for i in range(1, 5)]
-    assert {"loss", "held-out", "ring/agreement", "samples/s"} <= set(told[0].values)
+    assert {"loss", "held-out", "ring/agreement", "steer/error", "samples/s"} <= set(told[0].values)
 
 
 def test_interference_between_heads_is_recorded(reader: DatasetReader, tmp_path: Path) -> None:
@@ -368,7 +368,13 @@ def test_rates_are_matched_on_what_the_student_met_once_it_has_played(
     reader: DatasetReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
-    monkeypatch.setattr(module, "match_rates", lambda network, rows: seen.append(rows[0]))
+    shown: list[torch.Tensor] = []
+
+    def keep(network: object, rows: Judged, experts: Judged) -> None:
+        seen.append(rows[0])
+        shown.append(experts[0])
+
+    monkeypatch.setattr(module, "match_rates", keep)
     met = reader.path.parents[1] / "steer" / "1.h5"
     config = replace(CONFIG, epochs=1, rounds=1, round_epochs=1)
     train(reader, tmp_path, config, relabel=lambda *_: DatasetReader(met))
@@ -385,7 +391,8 @@ def test_rates_are_matched_on_what_the_student_met_once_it_has_played(
         return join(list(source.held_out.values()))[0]
 
     assert len(seen) == 2
-    assert torch.equal(seen[0], held_out(reader, by_skill=True))
+    for rows in (seen[0], *shown):
+        assert torch.equal(rows, held_out(reader, by_skill=True))
     with DatasetReader(met) as visited:
         assert torch.equal(seen[1], held_out(visited, by_skill=False))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,11 +38,25 @@ def test_metrics_say_what_they_name() -> None:
     )
     assert found["ring/calibration"] == pytest.approx((0.1 + 0.1 + 0.7 + 0.8) / 4, rel=1e-5)
     assert found["steer/error"] == pytest.approx(0.1, rel=1e-5)
-    assert found["steer/error_deg"] == pytest.approx(math.degrees(0.1), rel=1e-5)
+    assert "steer/error_deg" not in found
     assert sums.confusion[0].tolist() == [[1, 1], [1, 1]]
     squares = (torch.tensor([0.1, 0.1, 0.7, 0.8]) ** 2).sum() + 4 * 0.01
     assert found["mse"] == pytest.approx(float(squares) / 8, rel=1e-5)
     assert found["loss"] == pytest.approx(found["ring/loss"] + found["steer/loss"])
+
+
+def test_the_error_of_angles_is_told_in_degrees_too() -> None:
+    turning = replace(
+        DOMAIN, actions=tuple(replace(dim, unit="rad") if dim.kind == "continuous" else dim
+                              for dim in DOMAIN.actions),
+    )  # fmt: skip
+    objective = Objective(turning)
+    targets = torch.full((4, 2), 0.1)
+    table = objective.label_table(targets, torch.zeros(4, 2), torch.ones(4, 2).bool())
+    sums = head_sums(torch.zeros(4, 2), torch.zeros(1), table, table, LAYOUT, objective)
+    found = metrics(sums, objective)
+    assert found["steer/error_deg"] == pytest.approx(math.degrees(found["steer/error"]))
+    assert found["steer/error"] == pytest.approx(0.1, rel=1e-5)
 
 
 def test_rates_are_the_students_presses_over_the_experts() -> None:
@@ -170,11 +185,22 @@ def test_a_rare_button_is_pressed_as_often_as_the_experts_press_it(bias: float) 
     network = DistilledPolicyNetwork.for_domain(DOMAIN, 16)
     network.shift(0, bias)  # never pressed, or always
     rows = judged(torch.arange(400) < 40, torch.arange(400) < 300)
-    match_rates(network, rows)
+    match_rates(network, rows, rows)
     assert presses(network, rows[0][:300]) == 40
     before = weights(network)
-    match_rates(network, rows)
+    match_rates(network, rows, rows)
     assert weights(network) == before, "doing it twice changes nothing"
+
+
+def test_a_button_is_rare_where_the_experts_played_or_where_the_student_did() -> None:
+    seldom = judged(torch.arange(400) < 40, torch.ones(400).bool())
+    often = judged(torch.arange(400) < 200, torch.ones(400).bool())
+    for met, shown, wanted in ((often, seldom, 200), (seldom, often, 40)):
+        torch.manual_seed(0)
+        network = DistilledPolicyNetwork.for_domain(DOMAIN, 16)
+        network.shift(0, -5.0)
+        match_rates(network, met, shown)
+        assert presses(network, met[0]) == wanted
 
 
 def test_a_common_button_and_one_without_labels_are_left_alone() -> None:
@@ -182,6 +208,11 @@ def test_a_common_button_and_one_without_labels_are_left_alone() -> None:
     network = DistilledPolicyNetwork.for_domain(DOMAIN, 16)
     network.shift(0, -5.0)
     before = weights(network)
-    match_rates(network, judged(torch.arange(400) < 200, torch.ones(400).bool()))
-    match_rates(network, judged(torch.arange(400) < 40, torch.zeros(400).bool()))
+    common = judged(torch.arange(400) < 200, torch.ones(400).bool())
+    silent = judged(torch.arange(400) < 40, torch.zeros(400).bool())
+    for table in (common, silent):
+        match_rates(network, table, table)
+    always = judged(torch.ones(400).bool(), torch.ones(400).bool())
+    rare = judged(torch.arange(400) < 40, torch.ones(400).bool())
+    match_rates(network, always, rare)
     assert weights(network) == before
