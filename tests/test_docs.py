@@ -187,11 +187,11 @@ def report(retention: float, wins: float, gain: float, task: str) -> EvaluationR
         opponent="chaser",
         versus="distilled",
         policies=tuple(
-            PolicyEntry(label=name, ref=f"checkpoint:{name}@1", kind="checkpoint")
-            for name in ("distilled", "finetuned")
+            PolicyEntry(label=name, ref=f"checkpoint:{name}@1", kind="checkpoint", finetuning=run)
+            for name, run in (("distilled", {}), ("finetuned", {"collapse_depth": 0.0}))
         ),
         tasks=(TaskEntry(name=task, metrics=("win",), main_metric="win", skill=False),),
-        scores=(won("composite", 1.0), won("distilled", wins)),
+        scores=(won("random", 0.0), won("composite", 1.0), won("distilled", wins)),
         differences=(
             Difference(
                 policy="finetuned",
@@ -232,7 +232,10 @@ def test_the_readmes_notes_are_the_programs() -> None:
 
 def test_a_policy_that_fell_is_not_excused_by_how_well_it_began() -> None:
     (note,) = scores.notes(report(0.97, 0.99, -0.1, "combined"))
-    assert note.endswith("evaluate more episodes, or fine-tune for more `--timesteps`")
+    assert note == (
+        "finetuned is worse than distilled in combined (-0.100, 95 % interval -0.130 to -0.070): "
+        "go on with distilled, or fine-tune for more `--timesteps`"
+    )
 
 
 def test_a_good_student_and_a_clear_gain_leave_nothing_to_note() -> None:

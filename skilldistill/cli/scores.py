@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from skilldistill.cli.render import escaped, print_table, table
@@ -10,7 +11,7 @@ from skilldistill.cli.render import escaped, print_table, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skilldistill.evaluation.report import EvaluationReport, Score
+    from skilldistill.evaluation.report import EvaluationReport, PolicyEntry, Score
 
 COMPOSITE, RANDOM = "composite", "random"
 POOR_RETENTION = 0.9
@@ -57,13 +58,16 @@ def notes(report: EvaluationReport) -> list[str]:
                 f"{score.policy} keeps {kept:.0%} of the {score.task} expert's skill: "
                 "collect more episodes, or distill with `--rounds 5`"
             )
-    students = [policy.label for policy in report.policies if policy.kind == "checkpoint"]
+    students = [policy for policy in report.policies if policy.kind == "checkpoint"]
     if weak:
         return found  # no student can be asked for what nobody showed it
     for task in (entry.name for entry in report.tasks if not entry.skill):
-        reached = any(_near_composite(report, student, task) for student in students)
-        for student in students:
-            found += _fight_notes(report, task, student, reached=reached)
+        found += _shortfalls(report, task, students)
+        found += [
+            note
+            for student in students
+            if student.finetuning and (note := _no_gain(report, task, student.label))
+        ]
     return found
 
 
@@ -72,32 +76,53 @@ def _no_better_than_chance(report: EvaluationReport, task: str) -> bool:
     return expert is not None and chance is not None and not expert.low > chance.high
 
 
-def _near_composite(report: EvaluationReport, student: str, task: str) -> bool:
-    own, goal = report.score(student, task), report.score(COMPOSITE, task)
-    return own is not None and goal is not None and own.high >= POOR_RETENTION * goal.mean
+def _near_composite(report: EvaluationReport, student: str, task: str) -> bool | None:
+    """Whether a student has nearly what the experts have over chance; None where nobody knows."""
+    scores = [report.score(policy, task) for policy in (student, COMPOSITE, RANDOM)]
+    own, goal, chance = scores
+    if own is None or goal is None or chance is None:
+        return None
+    if not all(math.isfinite(score.mean) for score in (own, goal, chance)):
+        return None
+    return own.high >= chance.mean + POOR_RETENTION * (goal.mean - chance.mean)
 
 
-def _fight_notes(report: EvaluationReport, task: str, student: str, *, reached: bool) -> list[str]:
-    """Notes on one student; what to do is no news where another one got there by doing it."""
-    found = []
-    scores = (report.score(student, task), report.score(COMPOSITE, task))
-    own, goal = (math.nan if score is None else score.mean for score in scores)
-    if not reached and math.isfinite(own) and math.isfinite(goal):
-        found.append(
-            f"{student} reaches {own:.3f} in {task} where {COMPOSITE} reaches {goal:.3f}: "
-            "distill with `--rounds 5`, or fine-tune"
+def _shortfalls(
+    report: EvaluationReport, task: str, students: Sequence[PolicyEntry]
+) -> Iterator[str]:
+    """Notes on students below the experts, unless one got there: what to do is no news then."""
+    near = {student.label: _near_composite(report, student.label, task) for student in students}
+    if any(near.values()):
+        return
+    for student in students:
+        if near[student.label] is None:
+            continue
+        own, goal = report.score(student.label, task), report.score(COMPOSITE, task)
+        assert own is not None
+        assert goal is not None
+        advice = "distill with `--rounds 5`, or fine-tune"
+        if student.finetuning:
+            advice = "fine-tune for more `--timesteps`"
+        yield (
+            f"{student.label} reaches {own.mean:.3f} in {task} where {COMPOSITE} reaches "
+            f"{goal.mean:.3f}: {advice}"
         )
-    gain = report.difference(student, task)
-    if gain is not None and not gain.low > 0:
-        advice = "evaluate more episodes, or fine-tune for more `--timesteps`"
-        start = report.score(gain.versus, task)
-        if gain.high >= 0 and start is not None and start.high >= goal:
-            advice = (
-                f"that one does as well as {COMPOSITE} already, so compare their other metrics "
-                "in the report, or evaluate with another `--opponent`"
-            )
-        found.append(
-            f"{student} is not clearly better than {gain.versus} in {task} "
-            f"({gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}): {advice}"
+
+
+def _no_gain(report: EvaluationReport, task: str, tuned: str) -> str:
+    """What there is to say of a fine-tuned policy that is not above the one it is compared with."""
+    gain = report.difference(tuned, task)
+    if gain is None or gain.low > 0 or not math.isfinite(gain.mean):
+        return ""
+    figures = f"({gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+    if gain.high < 0:
+        advice = f"go on with {gain.versus}, or fine-tune for more `--timesteps`"
+        return f"{tuned} is worse than {gain.versus} in {task} {figures}: {advice}"
+    advice = "evaluate more episodes, or fine-tune for more `--timesteps`"
+    start, goal = report.score(gain.versus, task), report.score(COMPOSITE, task)
+    if start is not None and goal is not None and start.high >= goal.mean:
+        advice = (
+            f"that one does as well as {COMPOSITE} already, so compare their other metrics "
+            "in the report, or evaluate with another `--opponent`"
         )
-    return found
+    return f"{tuned} is not clearly better than {gain.versus} in {task} {figures}: {advice}"

@@ -6,7 +6,13 @@ import math
 from dataclasses import replace
 
 from skilldistill.cli import scores
-from skilldistill.evaluation.report import EvaluationReport, PolicyEntry, Score, TaskEntry
+from skilldistill.evaluation.report import (
+    Difference,
+    EvaluationReport,
+    PolicyEntry,
+    Score,
+    TaskEntry,
+)
 from tests.cli.conftest import terminal, text
 
 
@@ -53,6 +59,39 @@ def test_what_another_student_has_reached_is_no_news() -> None:
     for known, unknown in (("composite", "student"), ("student", "composite")):
         means = {**GOOD, known: first, unknown: {"walk": 0.9, "fight": math.nan}}
         assert scores.notes(report(**means)) == []
+
+
+def test_a_student_is_judged_by_what_the_experts_have_over_chance() -> None:
+    """Shifting a metric changes nothing: one below 0 is as good as one above."""
+    for shift in (-200.0, 0.0, 200.0):
+        goal = {name: {"fight": means["fight"] + shift} for name, means in GOOD.items()}
+        assert scores.notes(report(**goal, student={"fight": 0.97 + shift})) == []
+        (note,) = scores.notes(report(**goal, student={"fight": 0.5 + shift}))
+        assert note.startswith(f"student reaches {0.5 + shift:.3f} in fight")
+    assert scores.notes(report(composite={"fight": 1.0}, student={"fight": 0.5})) == []
+
+
+def test_advice_on_fine_tuning_is_for_policies_that_were_fine_tuned() -> None:
+    found = report(**GOOD, student={"fight": 0.3}, second={"fight": 0.2})
+    worse = Difference(
+        policy="second", versus="student", task="fight", metric="m", mean=-0.1, low=-0.15,
+        high=-0.05, n=100, missing=0, method="t", better=0, worse=10, p_value=None,
+    )  # fmt: skip
+    found = replace(found, versus="student", differences=(worse,))
+    second = found.policies[-1]
+    distilled = [f"{name} reaches 0.{n}00" for name, n in (("student", 3), ("second", 2))]
+    notes = scores.notes(found)
+    assert [note.split(" in ")[0] for note in notes] == distilled
+    assert all(note.endswith("distill with `--rounds 5`, or fine-tune") for note in notes)
+
+    tuned = replace(second, finetuning={"collapse_depth": 0.0})
+    found = replace(found, policies=(*found.policies[:-1], tuned))
+    _, short, lost = scores.notes(found)
+    assert short.endswith("composite reaches 1.000: fine-tune for more `--timesteps`")
+    assert lost == (
+        "second is worse than student in fight (-0.100, 95 % interval -0.150 to -0.050): "
+        "go on with student, or fine-tune for more `--timesteps`"
+    )
 
 
 def test_a_student_whose_interval_comes_near_the_composite_needs_no_advice() -> None:
