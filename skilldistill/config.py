@@ -49,12 +49,16 @@ def option(
     )
 
 
+def _domain() -> Any:
+    return option("duel", "family of skills")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
     """What every command that computes something takes."""
 
     seed: int = option(0, "seed of every random number the command draws", low=0, high=MAX_SEED)
-    domain: str = option("duel", "family of skills")
+    domain: str = _domain()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ class ExpertsAddConfig:
     """Given as an argument: what to call the expert; also its skill, unless one is given."""
     path: str = ""
     """Given as an argument: the zip that ``model.save()`` of Stable-Baselines3 wrote."""
-    domain: str = option("duel", "family of skills")
+    domain: str = _domain()
     skill: str = option("", "skill of the expert; empty takes its name")
     normaliser: str = option(
         "", "its VecNormalize statistics as plain arrays, .npz or .safetensors"
@@ -95,7 +99,7 @@ class ExpertsAddConfig:
 class ExpertsLsConfig:
     """``skilldistill experts ls``: list experts and which of them is used for each skill."""
 
-    domain: str = option("duel", "family of skills")
+    domain: str = _domain()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,3 +326,10 @@ class ExportConfig:
     output: str = option("", "file or directory to write; empty takes ./NAME-VERSION", short="o")
     force: bool = option(False, "write over files that are there")
     dry_run: bool = option(False, "only say what would be written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """``skilldistill doctor``: check the installation, a domain's experts and the workspace."""
+
+    domain: str = _domain()

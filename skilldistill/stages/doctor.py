@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from skilldistill import __version__
 from skilldistill import domain as domains
-from skilldistill.config import ExpertsLsConfig
+from skilldistill.config import DoctorConfig, ExpertsLsConfig
 from skilldistill.errors import CorruptFile, SkillDistillError, VerificationFailed
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.workspace.store import Workspace
@@ -61,6 +61,7 @@ class DoctorResult:
 
 def doctor(
     workspace: Workspace | None = None,
+    config: DoctorConfig | None = None,
     *,
     progress: ProgressCallback = silent,
     stop: StopCheck = never,
@@ -70,6 +71,7 @@ def doctor(
 
     Args:
         workspace: the workspace to look at; None if there is none.
+        config: which domain.
         progress, stop, command: as every stage takes them; not needed here.
     """
     manifest = _workspace(workspace)  # first: what the result tells is not logged, too
@@ -79,7 +81,7 @@ def doctor(
         *_libraries(),
         _processor(),
         _accelerator(),
-        *_domain(workspace),
+        *_domain(workspace, (config or DoctorConfig()).domain),
         _disk(workspace),
         manifest,
     ]
@@ -149,17 +151,23 @@ def _accelerator() -> Check:
     return _attempt("accelerator", look, "")
 
 
-def _domain(workspace: Workspace | None) -> Iterator[Check]:
-    yield _attempt("domain", _play, "reinstall skilldistill")
-    yield _experts(workspace)
+def _domain(workspace: Workspace | None, name: str) -> Iterator[Check]:
+    yield _attempt("domain", functools.partial(_play, name), _reinstall(name))
+    yield _experts(workspace, name)
 
 
-def _play() -> str:
+def _reinstall(domain: str) -> str:
+    """What to do where the files of a domain are broken."""
+    owner = "skilldistill" if domain == DoctorConfig().domain else f"what brings domain {domain!r}"
+    return f"reinstall {owner}"
+
+
+def _play(name: str) -> str:
     """Play a few ticks: this also compiles the simulator where it has not been yet."""
     from skilldistill.evaluation.rollout import RandomPolicy
 
     began = time.perf_counter()
-    domain = domains.find()
+    domain = domains.find(name)
     arenas = domain.make_arenas(domain.combined, 8, seed=0)
     policy = RandomPolicy(domain)
     for _ in range(5):
@@ -167,30 +175,32 @@ def _play() -> str:
     return f"{domain.name} plays (ready after {time.perf_counter() - began:.1f} s)"
 
 
-def _experts(workspace: Workspace | None) -> Check:
+def _experts(workspace: Workspace | None, domain: str) -> Check:
     from skilldistill.stages import expert_references
 
     def look() -> str:
-        found = expert_references.find_experts(workspace, domains.find())
+        found = expert_references.find_experts(workspace, domains.find(domain))
         return ", ".join(f"{skill} {expert.ref}" for skill, expert in found.items())
 
     check = _attempt("experts", look, "")
-    return replace(check, hint=check.hint or _way_out(workspace)) if check.damaged else check
+    return (
+        replace(check, hint=check.hint or _way_out(workspace, domain)) if check.damaged else check
+    )
 
 
-def _way_out(workspace: Workspace | None) -> str:
+def _way_out(workspace: Workspace | None, domain: str) -> str:
     """What to do about a damaged expert that would be used."""
     from skilldistill.stages.experts_ls import experts_ls
 
     with contextlib.suppress(SkillDistillError):  # the manifest is what is damaged
-        listed = experts_ls(workspace, ExpertsLsConfig()).experts
+        listed = experts_ls(workspace, ExpertsLsConfig(domain=domain)).experts
         broken = [entry.ref for entry in listed if entry.used and entry.status == "damaged"]
         if broken:
             return (
                 f"`skilldistill show {broken[0]}` tells how to make it again; "
                 f"`skilldistill rm --force {broken[0]}` goes back to the one before"
             )
-    return "reinstall skilldistill"
+    return _reinstall(domain)
 
 
 def _disk(workspace: Workspace | None) -> Check:

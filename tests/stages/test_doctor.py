@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from skilldistill.config import DoctorConfig
 from skilldistill.domain import Domain
 from skilldistill.errors import NotFound
 from skilldistill.stages import expert_references
 from skilldistill.stages.doctor import Check, DoctorResult, doctor
 from skilldistill.workspace.store import Workspace
+from tests.tiny_workspace import add_experts
 from tests.workspace.making import make
 
 
@@ -103,3 +105,11 @@ def test_a_manifest_that_can_be_repaired_is_a_warning_told_once(
     assert "skilldistill init" in found.hint
     assert caplog.records == []
     assert result.failure() is None
+
+
+def test_the_experts_of_another_domain_are_checked(tmp_path: Path) -> None:
+    made = Workspace.create(tmp_path)
+    add_experts(made)
+    found = by_name(doctor(made, DoctorConfig(domain="tiny")))
+    assert found["domain"].detail.startswith("tiny plays")
+    assert found["experts"].detail == "steer expert:steer@1, ring expert:ring@1"

@@ -9,6 +9,7 @@ import typer
 
 from skilldistill.cli.options import flags_from
 from skilldistill.cli.session import Session
+from skilldistill.config import DoctorConfig
 from skilldistill.settings import SECTIONS
 
 app = typer.Typer(name="config", help="Look at settings.", no_args_is_help=True)
@@ -61,13 +62,14 @@ def config_show(
     session.show(ConfigResult(place, sections, origin))
 
 
-@flags_from()
-def doctor(session: Session) -> None:
+@flags_from(DoctorConfig)
+def doctor(session: Session, config: DoctorConfig) -> None:
     """Check the installation, the experts and the workspace."""
     from skilldistill import stages
 
     named = session.workspace_flag is not None  # then it is an error if nothing is there
-    result = stages.doctor(session.workspace() if named else session.existing_workspace())
+    workspace = session.workspace() if named else session.existing_workspace()
+    result = stages.doctor(workspace, config)
     session.show(result)
     failure = result.failure()
     if failure is not None:
