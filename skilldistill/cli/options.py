@@ -133,7 +133,9 @@ def flags_from(
                     further["dry_run"] = session.dry_run
                 if "steps" in names:
                     further["steps"] = session.settings.steps(flags)
-                function(session, session.settings.config(config, flags, **further), **given)
+                built = session.settings.config(config, flags, **further)
+                session.domain = getattr(built, "domain", "")
+                function(session, built, **given)
 
         parameters = [
             _parameter("ctx", typer.Context),

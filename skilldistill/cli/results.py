@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skilldistill.cli.advice import whole
 from skilldistill.cli.render import Printer, escaped, print_table, size, table
 from skilldistill.cli.scores import report_table
 from skilldistill.config import DistillConfig, FinetuneConfig
-from skilldistill.errors import SkillDistillError
 from skilldistill.settings import Settings, toml_value
 
 if TYPE_CHECKING:
@@ -54,19 +52,7 @@ def following(console: Console, command: str, workspace: str, domain: str = "") 
         workspace: its directory.
         domain: its name; empty for a command that is the same in all.
     """
-    from skilldistill.workspace.store import Workspace
-
-    settings = Settings.load()
-    if domain and domain != settings.origins(command.split()[1])["domain"][0]:
-        command += f" --domain {shlex.quote(domain)}"
-    try:
-        found = str(Workspace.open(settings.workspace()[0]).root)
-    except SkillDistillError:
-        found = ""
-    if found != workspace:
-        place = Path(workspace)
-        shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
-        command += f" -w {shlex.quote(str(shown))}"
+    command = whole(command, Settings.load(), domain=domain, workspace=workspace)
     console.print(f"next: [cyan]{escaped(command)}[/]", soft_wrap=True)
 
 

@@ -8,16 +8,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from skilldistill.cli import failures, live, render
+from skilldistill.cli import advice, failures, live, render
 from skilldistill.cli.signals import Stopper
-from skilldistill.errors import NotFound
+from skilldistill.errors import NotFound, SkillDistillError
 from skilldistill.settings import FLAG_ORIGIN, Settings
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Session:
     quiet: bool = False
     debug: bool = False
     dry_run: bool = False
+    domain: str = ""
+    """The domain in force; empty for a command that takes none, or before it is known."""
     stopper: Stopper = field(default_factory=Stopper)
     watcher: live.Watcher = field(default_factory=live.Watcher)
     printed: bool = False
@@ -156,6 +158,19 @@ class Session:
         elif not self.quiet or render.answers(result):
             render.show(result)
 
+    def completed(self, text: str) -> str:
+        """A text whose commands, between backticks, stay in this domain and workspace."""
+        place = self.workspace_flag
+        try:
+            return advice.completed(
+                text,
+                self.settings,
+                domain=self.domain,
+                workspace=str(place.expanduser().absolute()) if place else "",
+            )
+        except (SkillDistillError, OSError):  # the settings, or where we are, cannot be read
+            return text
+
     def ask(self, question: str) -> bool:
         """Ask a yes-or-no question on stderr; yes is the default."""
         with self.watcher.paused(), self.stopper.unwatched():
@@ -192,6 +207,7 @@ def boundary(session: Session) -> Iterator[None]:
 def _report(session: Session, error: BaseException) -> int:
     """Tell what went wrong, and return the exit code."""
     failure = failures.describe(error)
+    failure = replace(failure, hint=session.completed(failure.hint))
     if session.debug:
         traceback.print_exception(error)
     if session.as_json and not session.printed:  # one document, whatever happens

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skilldistill.config import BaseConfig
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, NotFound
 from skilldistill.workspace.store import Workspace
@@ -61,12 +60,11 @@ def find_experts(
             else _workspace_expert(workspace, domain, skill) or shipped_expert(domain, skill)
         )
         if expert is None:
-            elsewhere = "" if domain.name == BaseConfig().domain else f" --domain {domain.name}"
             raise NotFound(
                 f"no expert for skill {skill!r}: the workspace has none and domain "
                 f"{domain.name!r} ships none",
-                hint=f"run `skilldistill train --skill {skill}{elsewhere}`, or add yours with "
-                f"`skilldistill experts add {skill} policy.zip{elsewhere}`",
+                hint=f"run `skilldistill train --skill {skill}`, or add yours with "
+                f"`skilldistill experts add {skill} policy.zip`",
             )
         result[skill] = expert
     return result

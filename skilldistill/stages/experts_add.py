@@ -131,7 +131,7 @@ def read_expert(domain: Domain, skill: Skill, config: ExpertsAddConfig) -> Exper
         ConfigurationError, NotFound, CorruptFile: as :func:`experts_add`.
     """
     if not config.path:
-        raise ConfigurationError("no file given", hint="skilldistill experts add NAME policy.zip")
+        raise ConfigurationError("no file given", hint="`skilldistill experts add NAME policy.zip`")
     path = Path(config.path)
     normaliser = Path(config.normaliser) if config.normaliser else None
     if os.path.lexists(path / CARD_FILE):

@@ -85,7 +85,7 @@ def test_a_skill_without_expert_names_the_next_command(workspace: Workspace) -> 
     add_expert(workspace, steer())
     with pytest.raises(NotFound, match="no expert for skill 'ring'") as caught:
         find_experts(workspace, tiny.DOMAIN)
-    assert "`skilldistill train --skill ring --domain tiny`" in caught.value.hint
+    assert "`skilldistill train --skill ring`" in caught.value.hint
     assert set(find_experts(workspace, tiny.DOMAIN, skills=["steer"])) == {"steer"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -39,4 +40,6 @@ def ls(session: Session, config: ExpertsLsConfig) -> None:
     """List experts, and which one is used for each skill."""
     from skilldistill import stages
 
-    session.show(stages.experts_ls(session.existing_workspace(), config))
+    found = stages.experts_ls(session.existing_workspace(), config)
+    experts = (replace(e, problem=session.completed(e.problem)) for e in found.experts)
+    session.show(replace(found, experts=tuple(experts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -69,7 +69,9 @@ def doctor(session: Session, config: DoctorConfig) -> None:
 
     named = session.workspace_flag is not None  # then it is an error if nothing is there
     workspace = session.workspace() if named else session.existing_workspace()
-    result = stages.doctor(workspace, config)
+    found = stages.doctor(workspace, config)
+    checks = (replace(check, hint=session.completed(check.hint)) for check in found.checks)
+    result = replace(found, checks=tuple(checks))
     session.show(result)
     failure = result.failure()
     if failure is not None:
