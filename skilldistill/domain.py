@@ -12,6 +12,7 @@ never makes Python import anything else.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 from collections import Counter
@@ -321,10 +322,11 @@ def _pick(name: str, table: Mapping[str, _T], what: str) -> _T:
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name, table, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    guess = elsewhere(name) or (f"did you mean {near[0]!r}? " if near else "")
     raise ConfigurationError(f"no {what} {name!r}", hint=f"{guess}choose from {', '.join(table)}")
 
 
+_GROUP = "skilldistill.domains"
 _BUILT_IN = {"duel": ("skilldistill.duel", "DOMAIN")}
 _registered: dict[str, Domain] = {}
 
@@ -346,12 +348,30 @@ def find(name: str = "duel") -> Domain:
         module, attribute = _BUILT_IN[name]
         domain: Domain = getattr(importlib.import_module(module), attribute)
         return domain
-    installed = entry_points(group="skilldistill.domains")
-    for entry in installed:
+    for entry in entry_points(group=_GROUP):
         if entry.name == name:
             return _loaded(entry)
-    known = sorted({*_registered, *_BUILT_IN, *(entry.name for entry in installed)})
-    raise NotFound(f"no domain {name!r} is installed", hint=f"known domains: {', '.join(known)}")
+    known = ", ".join(_known())
+    raise NotFound(f"no domain {name!r} is installed", hint=f"known domains: {known}")
+
+
+def _known() -> list[str]:
+    installed = (entry.name for entry in entry_points(group=_GROUP))
+    return sorted({*_registered, *_BUILT_IN, *installed})
+
+
+def elsewhere(name: str) -> str:
+    """The beginning of a hint that says which domains have a skill or task called ``name``.
+
+    Empty where none has. One that cannot be loaded is passed over: it is not what went wrong.
+    """
+    found = []
+    for known in _known():
+        with contextlib.suppress(SkillDistillError):
+            domain = find(known)
+            if name in (*domain.skill_names, *(task.name for task in domain.tasks)):
+                found.append(f"`--domain {known}`")
+    return f"add {' or '.join(found[:3])}, where there is one, or " if found else ""
 
 
 def _loaded(entry: EntryPoint) -> Domain:

@@ -176,3 +176,28 @@ def test_every_part_refers_to_parts_that_exist(domain: Domain) -> None:
     combined = domain.task(domain.combined)
     assert sorted(combined.heads) == sorted(head.name for head in domain.heads)
     assert set(domain.sparring) <= set(domain.opponents)
+
+
+def test_a_skill_of_another_domain_is_told_with_that_domain(
+    installed: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domains, "_registered", {"tiny": tiny.DOMAIN})
+    strange = dataclasses.replace(
+        tiny.DOMAIN,
+        name="strange",
+        skills=(dataclasses.replace(tiny.DOMAIN.skills[0], name="aimingg"),),
+        tasks=(),
+    )
+    installed += [Entry("broken", ImportError("no rover")), Entry("strange", strange)]
+    duel = domains.find("duel")
+    with pytest.raises(ConfigurationError, match="no skill 'aimingg'") as caught:
+        duel.skill("aimingg")
+    assert caught.value.hint == (
+        "add `--domain strange`, where there is one, or choose from movement, aiming, clicking"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        duel.task("both")
+    assert caught.value.hint.startswith("add `--domain tiny`")
+    with pytest.raises(ConfigurationError) as caught:
+        duel.skill("aimin")
+    assert caught.value.hint.startswith("did you mean 'aiming'? choose from")

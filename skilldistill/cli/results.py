@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,10 @@ def experts_ls(console: Console, result: ExpertsLsResult) -> None:
         grid.add_row("*" if entry.used else "", *(escaped(text) for text in row))
     print_table(console, grid)
     console.print("[dim]* is what `collect` and `composite` play[/]")
+    for name, count in result.elsewhere.items():
+        flag = f"--domain {shlex.quote(name)}"
+        text = f"experts of domain {name!r} in this workspace: {count}; `{flag}` lists them"
+        console.print(f"[yellow]note:[/] {escaped(text)}", soft_wrap=True)
 
 
 def collect(console: Console, result: CollectResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -17,7 +18,7 @@ import typer
 
 from skilldistill.cli import advice, failures, live, render
 from skilldistill.cli.signals import Stopper
-from skilldistill.errors import NotFound, SkillDistillError
+from skilldistill.errors import ConfigurationError, NotFound, SkillDistillError
 from skilldistill.settings import FLAG_ORIGIN, Settings
 
 if TYPE_CHECKING:
@@ -207,7 +208,10 @@ def boundary(session: Session) -> Iterator[None]:
 def _report(session: Session, error: BaseException) -> int:
     """Tell what went wrong, and return the exit code."""
     failure = failures.describe(error)
-    failure = replace(failure, hint=session.completed(failure.hint))
+    hint = failure.hint
+    if isinstance(error, ConfigurationError | NotFound):
+        hint = _with_the_other_domain(session, hint)
+    failure = replace(failure, hint=session.completed(hint))
     if session.debug:
         traceback.print_exception(error)
     if session.as_json and not session.printed:  # one document, whatever happens
@@ -216,6 +220,24 @@ def _report(session: Session, error: BaseException) -> int:
     if isinstance(error, OSError):
         silence_stdout()  # if it was stdout that failed, Python's last flush would fail again
     return failure.exit_code
+
+
+def _with_the_other_domain(session: Session, hint: str) -> str:
+    """The hint, after that domain to which all belongs that a workspace works with, if another."""
+    try:
+        workspace = session.existing_workspace() if session.domain else None
+        known = workspace.artefacts() if workspace else []
+    except (SkillDistillError, OSError):
+        return hint
+    used = [artefact.config for artefact in known if artefact.kind != "report"]
+    held = {str(config["domain"]) for config in used if "domain" in config}
+    if len(held) != 1 or session.domain in held:
+        return hint
+    (domain,) = held
+    flag = f"`--domain {shlex.quote(domain)}`"
+    if re.findall("`--domain [^`]+`", hint) == [flag]:  # it says so itself
+        return hint
+    return f"add {flag}, the domain of this workspace" + (f"; else {hint}" if hint else "")
 
 
 def silence_stdout() -> None:

@@ -119,7 +119,8 @@ def skill_of(domain: Domain, config: ExpertsAddConfig) -> Skill:
     if not config.skill and config.name not in domain.skill_names:
         raise ConfigurationError(
             f"which skill has {config.name!r}?",
-            hint=f"add --skill {' or --skill '.join(domain.skill_names)}",
+            hint=f"{domains.elsewhere(config.name)}"
+            f"add --skill {' or --skill '.join(domain.skill_names)}",
         )
     return domain.skill(config.skill or config.name)
 

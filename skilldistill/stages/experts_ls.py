@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -49,6 +51,8 @@ class ExpertsLsResult:
     workspace: str
     """Empty where there is none: then only shipped experts are listed."""
     experts: tuple[ListedExpert, ...]
+    elsewhere: Mapping[str, int]
+    """How many experts the workspace holds of each other domain; they are not listed."""
 
 
 def experts_ls(
@@ -76,8 +80,13 @@ def experts_ls(
         if taken:
             used.add(entry.skill)
         listed.append(_marked(entry) if taken else entry)
+    held = () if workspace is None else workspace.artefacts("expert")
+    others = Counter(str(artefact.config.get("domain", domain.name)) for artefact in held)
+    del others[domain.name]
     return ExpertsLsResult(
-        workspace=str(workspace.root) if workspace else "", experts=tuple(listed)
+        workspace=str(workspace.root) if workspace else "",
+        experts=tuple(listed),
+        elsewhere=dict(others),
     )
 
 

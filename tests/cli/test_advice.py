@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from skilldistill import config as configs
+from skilldistill import domain as domains
 from skilldistill.cli.advice import WITH_DOMAIN, completed, whole
 from skilldistill.settings import Settings
 from skilldistill.workspace.store import Workspace
+from tests import tiny
 from tests.cli.conftest import Invoke
-from tests.tiny_workspace import add_expert, add_experts, ring
+from tests.tiny_workspace import add_expert, add_experts, ring, steer
 
 TINY = ("--domain", "tiny")
 
@@ -114,3 +116,40 @@ def test_what_doctor_and_experts_ls_advise_is_for_the_same_workspace(
     assert "`skilldistill rm --force expert:ring@2 -w proj` goes back" in asked.out
     listed = invoke("experts", "ls", *TINY, *place)
     assert "`skilldistill rm --force expert:ring@2 -w proj` goes back" in listed.out
+
+
+def test_a_domain_left_out_is_that_of_the_workspace(
+    here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domains, "_registered", {"tiny": tiny.DOMAIN})
+    add_experts(Workspace.create(here / "workspace"))
+    first = "add `--domain tiny`, the domain of this workspace; else "
+    assert f"{first}run `skilldistill collect" in hint(invoke, "merge")
+    assert f"{first}add --skill movement" in hint(invoke, "experts", "add", "mine", "mine.zip")
+    assert first not in hint(invoke, "merge", *TINY)
+    skill = hint(invoke, "collect", "--skill", "ring")
+    assert skill.count("--domain") == 1
+    assert "`--domain tiny`" in skill
+    added = hint(invoke, "experts", "add", "ring", "ring.zip")
+    assert added.startswith(
+        "hint:  add `--domain tiny`, where there is one, or add --skill movement"
+    )
+
+
+def test_no_domain_is_guessed_where_a_workspace_holds_several(here: Path, invoke: Invoke) -> None:
+    made = Workspace.create(here / "workspace")
+    add_expert(made, steer())
+    with made.draft("report", "scores") as draft:
+        (draft.path / "report.json").write_text("{}")
+        draft.commit(command="test", config={"domain": "duel"}, seed=0)
+    first = "the domain of this workspace"
+    assert first in hint(invoke, "merge")  # nothing is made of a report
+    assert invoke("collect", "--skill", "aiming", "-n", "2").code == 0
+    assert first not in hint(invoke, "merge")
+
+
+def test_experts_of_another_domain_are_mentioned(here: Path, invoke: Invoke) -> None:
+    add_experts(Workspace.create(here / "workspace"))
+    listed = invoke("experts", "ls").out
+    assert "experts of domain 'tiny' in this workspace: 2; `--domain tiny` lists them" in listed
+    assert "note:" not in invoke("experts", "ls", *TINY).out

@@ -17,6 +17,7 @@ from skilldistill.stages.experts_ls import experts_ls
 from skilldistill.workspace.store import Workspace
 from tests.experts.bare_zoo import ZOO
 from tests.experts.zoo import save_zip
+from tests.tiny_workspace import add_experts
 
 
 @pytest.fixture
@@ -96,3 +97,9 @@ def test_a_damaged_expert_that_nobody_takes_is_not_marked(
     assert (sharp.ref, sharp.used) == ("expert:sharp@1", True)
     assert (aim.status, aim.used) == ("damaged", False)
     assert "rm --force" not in aim.problem
+
+
+def test_experts_of_other_domains_are_counted(workspace: Workspace) -> None:
+    add_experts(workspace)
+    assert experts_ls(workspace, ExpertsLsConfig(domain="zoo")).elsewhere == {"tiny": 2}
+    assert experts_ls(workspace, ExpertsLsConfig(domain="tiny")).elsewhere == {}
