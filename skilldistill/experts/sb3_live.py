@@ -135,7 +135,10 @@ def _layers(modules: list[nn.Module], label: str) -> list[Layer]:
         elif not isinstance(module, _PASSIVE) and (
             list(module.parameters()) or kind != "Sequential"
         ):
-            raise UnsupportedExpert(f"{label} has a layer of type {kind}")
+            raise UnsupportedExpert(
+                f"{label} has a layer of type {kind}",
+                hint=f"train the expert with linear layers and {', '.join(TORCH_NAMES)} only",
+            )
     return layers
 
 

@@ -56,8 +56,9 @@ _LINE_ENDS = str.maketrans("\r\n\t", "   ")
 _HIDDEN = re.compile(r"mlp_extractor\.(shared_net|policy_net)\.([0-9]{1,3})\.(weight|bias)")
 _CRITIC = re.compile(r"(mlp_extractor\.value_net\.[0-9]{1,3}|value_net)\.(weight|bias)")
 _ACTOR = {"action_net.weight", "action_net.bias", "log_std"}
-_TRUST = "`skilldistill experts add --trust-pickle` loads it through stable_baselines3, which runs \
-whatever code the file contains: only for files you made yourself"
+TRUST = "if its network is a chain of plain layers and known activations, and you made this file \
+yourself, --trust-pickle loads it through stable_baselines3, which runs whatever code it contains"
+"""What may help with a policy that cannot be rebuilt from the text and the weights."""
 
 
 def read_zip(path: Path, skill: Skill, domain: Domain, *, normaliser: Path | None = None) -> Expert:
@@ -275,7 +276,7 @@ def _check_tensor(name: str, label: str) -> None:
     if name not in _ACTOR and not _HIDDEN.fullmatch(name) and not _CRITIC.fullmatch(name):
         raise UnsupportedExpert(
             f"{label} has weights {excerpt(name)!r}, which an MlpPolicy of PPO or A2C has not",
-            hint=_TRUST,
+            hint=TRUST,
         )
 
 
@@ -345,7 +346,7 @@ def _hidden_layers(
         places = sorted(index for name, index in parts if name == net)
         if places != list(range(0, 2 * len(places), 2)):
             raise UnsupportedExpert(
-                f"{label} has weights at places {excerpt(places)} of {net}", hint=_TRUST
+                f"{label} has weights at places {excerpt(places)} of {net}", hint=TRUST
             )
         for place in places:
             part = parts[net, place]

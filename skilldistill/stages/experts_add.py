@@ -13,7 +13,7 @@ from skilldistill.domain import Domain, Skill
 from skilldistill.errors import ConfigurationError, SpaceMismatch, UnsupportedExpert
 from skilldistill.experts.card import CARD_FILE
 from skilldistill.experts.network import Expert
-from skilldistill.experts.sb3_zip import read_trusted, read_zip
+from skilldistill.experts.sb3_zip import TRUST, read_trusted, read_zip
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.references import check_policy_name
 from skilldistill.workspace.store import Workspace
@@ -144,12 +144,7 @@ def read_expert(domain: Domain, skill: Skill, config: ExpertsAddConfig) -> Exper
     except SpaceMismatch:
         raise
     except UnsupportedExpert as error:
-        raise UnsupportedExpert(
-            error.message,
-            hint=error.hint
-            or "if you made this file yourself, --trust-pickle loads it through "
-            "stable_baselines3, which runs whatever code it contains",
-        ) from error
+        raise UnsupportedExpert(error.message, hint=error.hint or TRUST) from error
 
 
 def _read_own(path: Path, domain: Domain, skill: Skill, config: ExpertsAddConfig) -> Expert:

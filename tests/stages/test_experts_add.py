@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from skilldistill import domain as domains
@@ -136,8 +137,23 @@ def test_what_cannot_be_rebuilt_says_how_to_trust_it(workspace: Workspace, tmp_p
     with pytest.raises(UnsupportedExpert) as caught:
         experts_add(workspace, config("aim", path))
     assert "--trust-pickle" in caught.value.hint
+    assert caught.value.hint.startswith("if its network is a chain of plain layers and known")
     assert listing(workspace.root) == before
     assert experts_add(workspace, config("aim", path, trust_pickle=True)).trusted
+
+
+class Sine(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x)
+
+
+def test_where_trust_did_not_help_another_training_is_advised(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = save_zip(tmp_path, "aim", policy_kwargs={"activation_fn": Sine})
+    with pytest.raises(UnsupportedExpert, match="a layer of type Sine") as caught:
+        experts_add(workspace, config("aim", path, trust_pickle=True))
+    assert caught.value.hint.startswith("train the expert with linear layers and Identity, Tanh,")
 
 
 def test_a_policy_for_other_spaces_is_not_offered_to_trust(
