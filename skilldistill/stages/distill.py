@@ -13,7 +13,7 @@ from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import DatasetInfo, ExpertRef
 from skilldistill.domain import Domain
-from skilldistill.errors import CorruptFile, DiskProblem, Interrupted
+from skilldistill.errors import Interrupted
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.learning import distill as loop
 from skilldistill.learning import onpolicy, pictures
@@ -30,7 +30,7 @@ from skilldistill.stages.unfinished import keep_board, unfinished
 from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.manifest import Artefact, check_name
 from skilldistill.workspace.store import Workspace
-from skilldistill.workspace.verify import check_artefacts
+from skilldistill.workspace.verify import check_usable
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ class _Work:
     def prepare(cls, workspace: Workspace, domain: Domain, config: DistillConfig) -> _Work:
         source, parents = find_dataset(workspace, config.dataset), []
         if source.artefact is not None:
-            _check_unchanged(workspace, source.artefact)
+            # all bytes: columns that training skips may be damaged as well
+            check_usable(workspace, source.artefact)
             parents.append(source.artefact.id)
         with DatasetReader(source.path, domain=domain) as reader:
             info = reader.info
@@ -227,22 +228,6 @@ class _Work:
                 parents=self.parents,
                 metrics=figures,
             )
-
-
-def _check_unchanged(workspace: Workspace, artefact: Artefact) -> None:
-    """Read a dataset's bytes: columns that training skips may be damaged as well.
-
-    Raises:
-        CorruptFile: they are not those that were published.
-        DiskProblem: they cannot be read.
-    """
-    for found in check_artefacts(workspace, [artefact]):
-        what = f"{artefact.ref}: {found.path} {found.detail}"
-        if found.problem == "unreadable":
-            raise DiskProblem(what, hint="check the disk and the permissions there")
-        raise CorruptFile(
-            what, hint=f"`skilldistill verify {artefact.ref}` says how to make it again"
-        )
 
 
 def _labeller(

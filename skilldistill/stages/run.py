@@ -4,9 +4,10 @@ How much work a step does is up to :mod:`skilldistill.stages.presets`. What ties
 is the run's own: which skills, which dataset, which checkpoint.
 
 A step whose artefact is there already is not done again. It is there if the workspace holds a
-complete artefact of the step's name that records the same settings and was made from the same
-parents; since every step names its parents, a change early on is felt by all that follow. Where
-a learning step was interrupted, it goes on from where it stopped.
+complete artefact of the step's name that records the same settings, was made from the same
+parents, and whose files are as they were published; since every step names its parents, a change
+early on is felt by all that follow. Where a learning step was interrupted, it goes on from where
+it stopped.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from skilldistill.stages.unfinished import NO_MATTER
 from skilldistill.workspace.drafts import PARTIAL
 from skilldistill.workspace.manifest import KIND_FOLDERS, Artefact
 from skilldistill.workspace.store import Workspace
+from skilldistill.workspace.verify import check_usable
 
 QUESTION = "Fine-tune the distilled policy with {timesteps:,} steps of PPO?"
 
@@ -44,7 +46,7 @@ class RunStep:
     id: str
     ref: str
     reused: bool
-    """It was there already: same settings, same parents, complete."""
+    """It was there already: same settings, same parents, complete and undamaged."""
     seconds: float
 
 
@@ -112,6 +114,7 @@ def run(
 
     Raises:
         ConfigurationError: no such preset, or settings of a step that cannot be used.
+        DiskProblem: what is there already cannot be read, or the disk is full.
         Interrupted: asked to stop; the same call goes on from there.
     """
     pipeline = _Pipeline(
@@ -338,6 +341,9 @@ def already_made(
 ) -> Artefact | None:
     """The latest complete artefact that records these settings and these parents, if any.
 
+    One whose files are missing or have changed is left out, and that is logged. Of large files
+    only the size is looked at, so that this stays quick.
+
     Args:
         workspace: where to look.
         kind: of the artefact.
@@ -345,6 +351,9 @@ def already_made(
         config: settings, compared field by field with the recorded ones.
         parents: ids that must be among the recorded parents.
         ignored: fields that are not compared.
+
+    Raises:
+        DiskProblem: a file cannot be read, which is no reason to make it again.
     """
     wanted = {key: _plain(value) for key, value in asdict(config).items() if key not in ignored}
     for artefact in reversed(workspace.artefacts(kind, name)):
@@ -353,9 +362,21 @@ def already_made(
             artefact.status == "complete"
             and recorded == wanted
             and set(parents) <= set(artefact.parents)
+            and _undamaged(workspace, artefact)
         ):
             return artefact
     return None
+
+
+def _undamaged(workspace: Workspace, artefact: Artefact) -> bool:
+    try:
+        check_usable(workspace, artefact, quick=True)
+    except CorruptFile as error:
+        import logging  # not needed, nor paid for, on ordinary days
+
+        logging.getLogger("skilldistill.run").warning("not reused: %s", error.message)
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from skilldistill.config import GcConfig
 from skilldistill.errors import (
     ConfigurationError,
     CorruptFile,
+    DiskProblem,
     Interrupted,
     Locked,
     NotFound,
@@ -34,6 +35,8 @@ from skilldistill.workspace.store import Workspace
 
 Problem = Literal["manifest", "missing", "changed", "unreadable", "extra", "leftover", "partial"]
 DAMAGE: tuple[Problem, ...] = ("manifest", "missing", "changed", "unreadable", "extra")
+QUICK_BYTES = 1 << 24
+"""Where it has to be quick, only files up to this size are read."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,32 @@ def check_artefacts(
             progress(Progress("verify", done, total, "byte", {"artefact": artefact.ref}))
         findings += _unlisted(workspace, artefact)
     return findings
+
+
+def check_usable(workspace: Workspace, artefact: Artefact, *, quick: bool = False) -> None:
+    """Hold that all files of an artefact are those that were published.
+
+    Args:
+        workspace: where it lies.
+        artefact: which. What else lies in its directory does not matter.
+        quick: compare only the sizes of files above :data:`QUICK_BYTES`.
+
+    Raises:
+        CorruptFile: a file is missing or another one.
+        DiskProblem: a file cannot be read.
+    """
+    for entry in artefact.files:
+        problem, detail = _check_file(
+            workspace, entry, read=not quick or entry.bytes <= QUICK_BYTES
+        )
+        if not detail:
+            continue
+        what = f"{artefact.ref}: {entry.path} {detail}"
+        if problem == "unreadable":
+            raise DiskProblem(what, hint="check the disk and the permissions there")
+        raise CorruptFile(
+            what, hint=f"`skilldistill verify {artefact.ref}` says how to make it again"
+        )
 
 
 def check_surroundings(workspace: Workspace) -> list[Finding]:
@@ -194,7 +223,9 @@ def collect_garbage(workspace: Workspace, removals: Sequence[Removal]) -> list[R
     return done
 
 
-def _check_file(workspace: Workspace, entry: FileEntry) -> tuple[Problem, str]:
+def _check_file(
+    workspace: Workspace, entry: FileEntry, *, read: bool = True
+) -> tuple[Problem, str]:
     """What is wrong with a published file; an empty text if nothing is."""
     try:
         path = workspace.locate(entry.path)
@@ -204,7 +235,7 @@ def _check_file(workspace: Workspace, entry: FileEntry) -> tuple[Problem, str]:
             return "changed", "is no plain file"
         if path.stat().st_size != entry.bytes:
             return "changed", f"has {path.stat().st_size:,} bytes instead of {entry.bytes:,}"
-        if digest(path) != entry.sha256:
+        if read and digest(path) != entry.sha256:
             return "changed", "has another content than was published"
     except UnsafeFile as error:
         return "changed", error.message

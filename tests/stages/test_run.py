@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from skilldistill import domain as domains
 from skilldistill.config import CollectConfig, DistillConfig, RunConfig
-from skilldistill.errors import ConfigurationError, Interrupted, NotFound
+from skilldistill.errors import ConfigurationError, DiskProblem, Interrupted, NotFound
 from skilldistill.progress import Progress
 from skilldistill.stages import presets
 from skilldistill.stages import run as run_stage
@@ -18,6 +19,7 @@ from skilldistill.stages.collect import collect
 from skilldistill.stages.plan import plan
 from skilldistill.stages.presets import PRESETS, Preset
 from skilldistill.stages.run import RunResult, already_made
+from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 from tests import tiny
 from tests.tiny_workspace import add_expert, ship, steer
@@ -99,6 +101,41 @@ def test_a_new_expert_is_felt_by_everything_made_from_it(workspace: Workspace) -
         "checkpoint:distilled@2": False,
         "report:evaluation@2": False,
     }
+
+
+@pytest.mark.slow
+def test_what_was_damaged_is_made_again_and_all_that_follows(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(workspace)
+    weights = workspace.root / "checkpoints/distilled/1/policy.safetensors"
+    weights.unlink()
+    planned = plan("run", CONFIG, workspace)
+    again = run(workspace)
+    assert reused(again) == {
+        "dataset:steer@1": True,
+        "dataset:ring@1": True,
+        "dataset:combined@1": True,
+        "checkpoint:distilled@2": False,
+        "checkpoint:finetuned@2": False,
+        "report:evaluation@2": False,
+    }
+    made = [step.ref for step in again.steps if not step.reused]
+    assert [entry.ref for entry in planned.outputs] == made
+    said = "not reused: checkpoint:distilled@1: checkpoints/distilled/1/policy.safetensors is not"
+    assert [record.getMessage()[: len(said)] for record in caplog.records] == [said, said]
+
+
+def test_a_report_that_has_gone_is_made_again(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(workspace, confirm=lambda question: False)
+    shutil.rmtree(workspace.root / "reports/evaluation/1")
+    again = run(workspace, confirm=lambda question: False)
+    assert reused(again)["checkpoint:distilled@1"]
+    assert not reused(again)["report:evaluation@2"]
+    assert (Path(again.path) / "report.html").is_file()
+    assert "not reused: report:evaluation@1: reports/evaluation/1" in caplog.text
 
 
 def test_fine_tuning_is_asked_for_and_may_be_declined(workspace: Workspace) -> None:
@@ -213,6 +250,37 @@ def test_work_of_other_settings_is_not_taken_for_ours(workspace: Workspace) -> N
     assert find(dataclasses.replace(same, stochastic=True)) is None
     assert find(same, ("0123456789abcdef",)) is None
     assert already_made(workspace, "dataset", "other", same, ()) is None
+
+
+def test_a_damaged_artefact_gives_way_to_an_older_one_of_the_same_settings(
+    workspace: Workspace,
+) -> None:
+    config = CollectConfig(domain="tiny", skill="steer", episodes=5)
+    made = [collect(workspace, config).datasets[0] for _ in range(2)]
+
+    def found() -> Artefact | None:
+        return already_made(workspace, "dataset", "steer", config, (), ignored={"expert"})
+
+    for result in reversed(made):
+        artefact = found()
+        assert artefact is not None
+        assert artefact.id == result.id
+        with workspace.path(artefact).open("ab") as file:
+            file.write(b"?")
+    assert found() is None
+
+
+def test_work_that_cannot_be_read_is_not_done_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    config = CollectConfig(domain="tiny", skill="steer", episodes=5)
+    collect(workspace, config)
+    monkeypatch.setattr("skilldistill.workspace.verify.digest", fail)
+    with pytest.raises(DiskProblem, match="Input/output error"):
+        already_made(workspace, "dataset", "steer", config, (), ignored={"expert"})
 
 
 def test_an_unknown_preset_names_the_known_ones(workspace: Workspace) -> None:

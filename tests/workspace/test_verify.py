@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skilldistill.errors import CorruptFile, Interrupted
+from skilldistill.errors import CorruptFile, DiskProblem, Interrupted
 from skilldistill.progress import Progress
 from skilldistill.workspace import verify
 from skilldistill.workspace.files import acquire, lock_file
@@ -17,6 +17,7 @@ from skilldistill.workspace.verify import (
     Removal,
     check_artefacts,
     check_surroundings,
+    check_usable,
     collect_garbage,
     plan_garbage,
 )
@@ -142,6 +143,46 @@ def test_an_unreadable_file_is_damage_and_does_not_hide_other_damage(
         ("unreadable", "cannot be read: Input/output error"),
         ("missing", "is not there"),
     ]
+
+
+def test_what_is_used_again_has_the_files_that_were_published(workspace: Workspace) -> None:
+    artefact = make(workspace, "expert")
+    path = workspace.path(artefact)
+    (path / "notes.txt").touch()  # damage to the workspace, but not to the expert
+    check_usable(workspace, artefact)
+    (path / "sub" / "more.json").unlink()
+    with pytest.raises(CorruptFile, match=r"expert:aiming@1: .*more\.json is not there") as caught:
+        check_usable(workspace, artefact, quick=True)
+    assert "skilldistill verify expert:aiming@1" in caught.value.hint
+
+
+def test_a_quick_look_reads_small_files_and_measures_large_ones(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefact = make(workspace, content=b"content")
+    path = workspace.path(artefact)
+    path.write_bytes(b"contenu")
+    with pytest.raises(CorruptFile, match="another content"):
+        check_usable(workspace, artefact, quick=True)
+    monkeypatch.setattr(verify, "QUICK_BYTES", 6)
+    check_usable(workspace, artefact, quick=True)
+    with pytest.raises(CorruptFile, match="another content"):
+        check_usable(workspace, artefact)
+    path.write_bytes(b"contents")
+    with pytest.raises(CorruptFile, match="8 bytes instead of 7"):
+        check_usable(workspace, artefact, quick=True)
+
+
+def test_what_cannot_be_read_is_not_called_damaged(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    artefact = make(workspace)
+    monkeypatch.setattr(verify, "digest", refuse)
+    with pytest.raises(DiskProblem, match="cannot be read: Permission denied"):
+        check_usable(workspace, artefact)
 
 
 def test_a_folder_behind_a_link_is_reported_and_left_alone(
