@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.schema import DatasetInfo, ExpertRef
 from skilldistill.domain import Domain
-from skilldistill.errors import Interrupted
+from skilldistill.errors import CorruptFile, Interrupted
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.learning import distill as loop
 from skilldistill.learning import onpolicy, pictures
@@ -26,8 +27,9 @@ from skilldistill.settings import check_config
 from skilldistill.stages.expert_references import ResolvedExpert, find_experts
 from skilldistill.stages.references import check_policy_name
 from skilldistill.stages.sources import find_dataset
-from skilldistill.stages.unfinished import keep_board, unfinished
+from skilldistill.stages.unfinished import deciding, keep_board, unfinished
 from skilldistill.training_state import STATE_FILE
+from skilldistill.workspace.files import digest
 from skilldistill.workspace.manifest import Artefact, check_name
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import check_usable
@@ -210,7 +212,9 @@ class _Work:
             )
 
     def publish_round(self, file: Path, number: int, command: str) -> Artefact:
-        """Publish one round's rows."""
+        """Publish one round's rows, unless that was done before a stop."""
+        if published := self._left_alone(file):
+            return published
         with self.workspace.draft("dataset", rounds_name(self.config)) as draft:
             shutil.copyfile(file, draft.path)
             with DatasetReader(draft.path, domain=self.domain) as reader:
@@ -228,6 +232,23 @@ class _Work:
                 parents=self.parents,
                 metrics=figures,
             )
+
+    def _left_alone(self, file: Path) -> Artefact | None:
+        """The dataset of these rows whose checkpoint did not follow, since a stop came between."""
+        known, content = self.workspace.artefacts(), digest(file)
+        used = {parent for artefact in known for parent in artefact.parents}
+        for artefact in known:
+            same = (
+                (artefact.kind, artefact.name) == ("dataset", rounds_name(self.config))
+                and artefact.files[0].sha256 == content
+                and artefact.parents == self.parents
+                and artefact.records(deciding(self.config))
+            )
+            if same and artefact.id not in used:
+                with suppress(CorruptFile):  # published again
+                    check_usable(self.workspace, artefact)
+                    return artefact
+        return None
 
 
 def _labeller(

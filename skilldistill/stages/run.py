@@ -355,12 +355,11 @@ def already_made(
     Raises:
         DiskProblem: a file cannot be read, which is no reason to make it again.
     """
-    wanted = {key: _plain(value) for key, value in asdict(config).items() if key not in ignored}
+    wanted = {key: value for key, value in asdict(config).items() if key not in ignored}
     for artefact in reversed(workspace.artefacts(kind, name)):
-        recorded = {key: _plain(artefact.config.get(key)) for key in wanted}
         if (
             artefact.status == "complete"
-            and recorded == wanted
+            and artefact.records(wanted)
             and set(parents) <= set(artefact.parents)
             and _undamaged(workspace, artefact)
         ):
@@ -377,8 +376,3 @@ def _undamaged(workspace: Workspace, artefact: Artefact) -> bool:
         logging.getLogger("skilldistill.run").warning("not reused: %s", error.message)
         return False
     return True
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as the lists that JSON makes of them."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -19,6 +19,11 @@ NO_MATTER = frozenset({"device", "tensorboard", "resume"})
 """Settings that change nothing of what is learned."""
 
 
+def deciding(config: TrainConfig | DistillConfig | FinetuneConfig) -> dict[str, Any]:
+    """The settings that decide what is learned."""
+    return {key: value for key, value in asdict(config).items() if key not in NO_MATTER}
+
+
 def unfinished(
     workspace: Workspace,
     config: TrainConfig | DistillConfig | FinetuneConfig,
@@ -42,8 +47,7 @@ def unfinished(
     """
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise NotInstalled("TensorBoard", "plots")
-    settings = {key: value for key, value in asdict(config).items() if key not in NO_MATTER}
-    content = json.dumps([settings, further], sort_keys=True)
+    content = json.dumps([deciding(config), further], sort_keys=True)
     key = hashlib.sha256(content.encode()).hexdigest()[:12]
     folder = workspace.partial(kind, name, key)
     if config.resume and not (folder / STATE_FILE).exists():

@@ -100,6 +100,10 @@ class Artefact:
         """Size of its files together."""
         return sum(entry.bytes for entry in self.files)
 
+    def records(self, settings: Mapping[str, Any]) -> bool:
+        """Whether these settings made it, and whatever others."""
+        return all(self.config.get(key) == value for key, value in plain(settings).items())
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -180,6 +180,29 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert rest.status == "complete"
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_rounds_that_were_published_before_a_stop_are_not_published_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DiskProblem("the disk is full")
+
+    config = replace(CONFIG, rounds=2, round_episodes=4, round_epochs=1)
+    for attempt in (config, replace(config, resume=resume)):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", fail)  # the rounds are published by then
+            with pytest.raises(DiskProblem):
+                distill(workspace, attempt)
+    with workspace.path(workspace.resolve("distilled-rounds@2")).open("ab") as file:
+        file.write(b"?")
+    first = distill(workspace, replace(config, resume=resume))
+    assert first.rounds == ("dataset:distilled-rounds@1", "dataset:distilled-rounds@3")
+    # What belongs to a checkpoint is no other's, whatever it holds.
+    second = distill(workspace, config)
+    assert second.sha256 == first.sha256
+    assert second.rounds == ("dataset:distilled-rounds@4", "dataset:distilled-rounds@5")
+
+
 def test_without_resume_it_starts_anew(workspace: Workspace) -> None:
     whole = distill(workspace, replace(CONFIG, name="whole"))
     with pytest.raises(Interrupted):

@@ -382,3 +382,14 @@ def test_names_that_would_be_trouble_as_folders_are_refused() -> None:
             manifests.check_name(name)
     for name in ("a", "A-b_c.d", "7", "a" * 64):
         assert manifests.check_name(name) == name
+
+
+def test_an_artefact_says_whether_settings_made_it() -> None:
+    config = {"lr": 1e-3, "references": ["a", "b"], "opponent": None}
+    artefact = Artefact(
+        *("0" * 16, "expert", "aiming", 1, (), "", "", config, 0, (), {}, "complete")
+    )
+    assert artefact.records({"lr": 0.001, "references": ("a", "b")})
+    assert artefact.records({"opponent": None, "added_since": None})
+    assert not artefact.records({"lr": 0.001, "references": ("b", "a")})
+    assert not artefact.records({"added_since": 1})
