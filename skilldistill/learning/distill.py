@@ -61,8 +61,9 @@ READ_ROWS = 1 << 15
 SAVE_SECONDS = 5.0
 """Least time between two savings of the training state."""
 
-Relabel = Callable[[DistilledPolicyNetwork, int], DatasetReader]
-"""Plays a round (1, 2, …) with the student as it is and returns the labelled rows, opened."""
+Relabel = Callable[[DistilledPolicyNetwork, int, bool], DatasetReader]
+"""Plays a round (1, 2, …) with the student as it is and returns the labelled rows, opened. Told
+that the student has learnt from the round already, it must not play it anew."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def distill(
 
     Raises:
         ConfigurationError: settings that cannot be used together.
-        CorruptFile: the training state or the data is damaged.
+        CorruptFile: the training state or the data is damaged, a round's rows included.
         DiskProblem: the state cannot be written.
     """
     if config.rounds and relabel is None:
@@ -124,7 +125,8 @@ def distill(
             try:
                 for round_number in range(len(sources), state.phase + 1):
                     assert relabel is not None
-                    part = stack.enter_context(relabel(state.network, round_number))
+                    learnt = round_number < state.phase or state.epoch + state.step > 0
+                    part = stack.enter_context(relabel(state.network, round_number, learnt))
                     sources.append(_open(part, objective, config, device, by_skill=False))
             except Interrupted as interruption:
                 stopped = interruption.signum

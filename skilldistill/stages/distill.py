@@ -28,7 +28,7 @@ from skilldistill.stages.expert_references import ResolvedExpert, find_experts
 from skilldistill.stages.references import check_policy_name
 from skilldistill.stages.sources import find_dataset
 from skilldistill.stages.unfinished import deciding, keep_board, unfinished
-from skilldistill.training_state import STATE_FILE
+from skilldistill.training_state import AFRESH, STATE_FILE
 from skilldistill.workspace.files import digest
 from skilldistill.workspace.manifest import Artefact, check_name
 from skilldistill.workspace.store import Workspace
@@ -262,8 +262,10 @@ def _labeller(
     """Plays a round, unless an earlier run of the same work has played it."""
     refs = [ExpertRef(found.ref, found.expert.sha256) for found in experts.values()]
 
-    def relabel(network: DistilledPolicyNetwork, number: int) -> DatasetReader:
+    def relabel(network: DistilledPolicyNetwork, number: int, learnt: bool) -> DatasetReader:
         path = _round_file(folder, number)
+        if learnt and not path.exists():  # the student of today would meet other states
+            raise CorruptFile(f"{path} is missing, though it was learnt from", hint=AFRESH)
         if not path.exists():
             onpolicy.write_round(
                 path,

@@ -352,7 +352,9 @@ def test_what_the_student_met_has_its_share_divided_by_rows(
     monkeypatch.setattr(Batches, "__init__", spy)
     met = [reader.path, reader.path.parents[1] / "steer" / "1.h5"]  # of different lengths
     config = replace(CONFIG, epochs=1, rounds=2, round_epochs=1, student_share=0.3)
-    train(reader, tmp_path, config, relabel=lambda _, number: DatasetReader(met[number - 1]))
+    train(
+        reader, tmp_path, config, relabel=lambda _, number, learnt: DatasetReader(met[number - 1])
+    )
     assert [len(shares) for shares in phases] == [2, 3, 4]
     assert [share for share, _ in phases[0]] == [0.5, 0.5]
     for shares in phases[1:]:

@@ -180,6 +180,26 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert rest.status == "complete"
 
 
+@pytest.mark.parametrize("missing", ["round-01.h5", "round-02.h5"])
+def test_a_run_does_not_go_on_without_a_round_it_has_learnt_from(
+    workspace: Workspace, missing: str
+) -> None:
+    told: list[Progress] = []
+
+    def stop() -> int:
+        return 15 if any(r.stage == "distill, round 2" and r.done >= 1 for r in told) else 0
+
+    config = replace(CONFIG, rounds=2, round_episodes=4, round_epochs=3)
+    with pytest.raises(Interrupted):
+        distill(workspace, config, progress=told.append, stop=stop)
+    (path,) = workspace.root.glob(f"checkpoints/distilled/.partial-*/{missing}")
+    path.unlink()
+    with pytest.raises(CorruptFile, match=rf"{missing} is missing") as caught:
+        distill(workspace, replace(config, resume=True))
+    assert caught.value.hint == "run without --resume to start afresh"
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_rounds_that_were_published_before_a_stop_are_not_published_again(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, resume: bool
