@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from skilldistill.errors import ConfigurationError, CorruptFile, UnsafeFile
 from skilldistill.workspace import manifest as manifests
 from skilldistill.workspace.files import (
     acquire,
+    delete,
     digest,
     disk,
     lock_file,
@@ -132,6 +134,17 @@ def unclaim(path: Path, lock: BaseFileLock | None) -> None:
     if lock is not None:
         lock.release()
     tidy(path.parent)
+
+
+def discard(path: Path) -> None:
+    """Delete partial work. What a kill in the middle of it leaves is a draft that never was.
+
+    Raises:
+        OSError: something could not be deleted.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        doomed = path.rename(path.with_name(f"{DRAFT}{secrets.token_hex(6)}"))
+        delete(doomed)
 
 
 def held_here(path: Path) -> bool:

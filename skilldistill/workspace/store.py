@@ -25,7 +25,7 @@ from skilldistill.errors import (
     UnsafeFile,
 )
 from skilldistill.workspace import manifest as manifests
-from skilldistill.workspace.drafts import DRAFT, PARTIAL, claim, held, unclaim
+from skilldistill.workspace.drafts import DRAFT, PARTIAL, claim, discard, held, unclaim
 from skilldistill.workspace.drafts import Draft as Draft
 from skilldistill.workspace.files import (
     DISK,
@@ -295,7 +295,7 @@ class Workspace:
         if not inside:
             raise ConfigurationError(f"{path} is no partial work of {self.root}")
         with disk(path):
-            delete(path)
+            discard(path)
         unclaim(path, held.pop(path, None))
 
     # --- removing ------------------------------------------------------------------------

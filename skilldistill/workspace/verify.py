@@ -28,7 +28,7 @@ from skilldistill.errors import (
 )
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.workspace import manifest as manifests
-from skilldistill.workspace.drafts import DRAFT, PARTIAL, held_here
+from skilldistill.workspace.drafts import DRAFT, PARTIAL, discard, held_here
 from skilldistill.workspace.files import acquire, delete, digest, disk, lock_file, tidy
 from skilldistill.workspace.manifest import KIND_FOLDERS, Artefact, FileEntry, Manifest
 from skilldistill.workspace.store import Workspace
@@ -326,14 +326,15 @@ def _claimed(path: Path) -> bool:
 
 
 def _delete_unless_claimed(path: Path) -> bool:
+    remove = discard if path.name.startswith(PARTIAL) else delete
     if held_here(path):
-        delete(path)
+        remove(path)
         return True
     try:
         lock = acquire(lock_file(path))
     except Locked:
         return False
-    delete(path)
+    remove(path)
     lock_file(path).unlink(missing_ok=True)
     lock.release()
     return True

@@ -9,7 +9,7 @@ import pytest
 
 from skilldistill.errors import CorruptFile, DiskProblem, Interrupted
 from skilldistill.progress import Progress
-from skilldistill.workspace import verify
+from skilldistill.workspace import drafts, verify
 from skilldistill.workspace.files import acquire, lock_file
 from skilldistill.workspace.store import Workspace
 from skilldistill.workspace.verify import (
@@ -368,6 +368,27 @@ def test_partial_work_of_this_process_can_go(workspace: Workspace) -> None:
     assert len(collect(workspace, days=0)) == 1
     assert not path.exists()
     assert workspace.partial("checkpoint", "distilled", "0a1b").is_dir()
+
+
+@pytest.mark.parametrize("by", ["its stage", "gc"])
+def test_of_work_that_was_being_discarded_nothing_can_be_taken_up_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(_: Path) -> None:
+        raise Killed
+
+    before = tree(workspace.root)
+    path = partial(workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(drafts, "delete", die)
+        with pytest.raises(Killed):
+            workspace.discard_partial(path) if by == "its stage" else collect(workspace, days=0)
+    assert {problem for problem, _ in findings(workspace)} == {"leftover"}
+    collect(workspace)
+    assert tree(workspace.root) == before
 
 
 def test_an_interrupted_artefact_stays_while_it_is_the_latest_or_a_parent(
