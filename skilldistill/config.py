@@ -224,7 +224,9 @@ class FinetuneConfig(BaseConfig):
         0.5, "divides the log-odds of buttons at the start; below 1 they are surer", low=0.01
     )
     opponent: str = option(
-        "chaser", "a script (duel: still, wander, chaser, strafer), mix, self, start, or a policy"
+        "",
+        "a script (the duel has chaser, strafer, wander and still), mix, self, start, or a policy; "
+        "empty takes the domain's first script",
     )
     guard_every: int = option(5, "rollouts between guard evaluations; 0 turns the guard off", low=0)
     guard_episodes: int = option(64, "episodes per task and guard evaluation", low=2)
@@ -244,7 +246,9 @@ class EvaluateConfig(BaseConfig):
     task: str = option(
         "all", "a task (the duel has movement, aiming, clicking and combined), or all"
     )
-    opponent: str = option("", "opponent in the combined task; empty takes the domain's default")
+    opponent: str = option(
+        "", "opponent in the combined task; empty takes the domain's first script"
+    )
     baselines: bool = option(True, "also score random and composite")
     name: str = option("evaluation", "name of the report")
     render: bool = option(False, "also draw one episode per policy")

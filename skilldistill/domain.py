@@ -302,6 +302,10 @@ class Domain:
         """The head called ``name``; :class:`ConfigurationError` names the nearest otherwise."""
         return _pick(name, {head.name: head for head in self.heads}, "head")
 
+    def opponent(self, name: str = "") -> str:
+        """Who is meant by ``name``: empty is the first of the scripts, if there are any."""
+        return name or next(iter(self.opponents), "")
+
     def columns(self, head: str) -> tuple[int, ...]:
         """Positions in the unified action of a head's dimensions, in the head's order."""
         names = self.action_names

@@ -107,7 +107,7 @@ def evaluate(
             [_entry(found, workspace) for found in policies],
             rollouts,
             versus=given[0] if given else policies[0].label,
-            opponent=config.opponent or (domain.opponents[0] if domain.opponents else ""),
+            opponent=domain.opponent(config.opponent),
         )
         parents = [parent for found in policies for parent in found.parents]
         drawings = (

@@ -149,14 +149,8 @@ def load_start(start: Source, domain: Domain) -> Checkpoint:
 
 
 def with_opponent(config: FinetuneConfig, domain: Domain) -> FinetuneConfig:
-    """Settings that name who is played against.
-
-    The setting's default is a script of the duel: where the domain has none of that name, it
-    means the domain's own default.
-    """
-    if config.opponent in domain.opponents or config.opponent != FinetuneConfig().opponent:
-        return config
-    return replace(config, opponent=domain.opponents[0] if domain.opponents else "")
+    """Settings that name who is played against, also where that is the domain's default."""
+    return replace(config, opponent=domain.opponent(config.opponent))
 
 
 def opponents_of(

@@ -7,7 +7,7 @@ What a run decides itself (:data:`_OWN`) nobody sets.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from skilldistill.config import (
@@ -96,14 +96,12 @@ def step_configs(config: RunConfig, domain: Domain) -> StepConfigs:
     distill = dict(preset.distill)
     if "batch_size" in config.steps.get("distill", {}):
         distill.pop("large_batch", None)  # the two exclude each other
-    first = domain.opponents[0] if domain.opponents else ""
+    finetune = _configured(FinetuneConfig, "finetune", config, preset.finetune)
     return StepConfigs(
         collect=_configured(CollectConfig, "collect", config, {"episodes": preset.episodes}),
         merge=_configured(MergeConfig, "merge", config, {}),
         distill=_configured(DistillConfig, "distill", config, distill),
-        finetune=_configured(
-            FinetuneConfig, "finetune", config, {"opponent": first, **preset.finetune}
-        ),
+        finetune=replace(finetune, opponent=domain.opponent(finetune.opponent)),  # as is recorded
         evaluate=_configured(
             EvaluateConfig, "evaluate", config, {"episodes": preset.evaluation_episodes}
         ),

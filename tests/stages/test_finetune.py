@@ -137,13 +137,13 @@ def test_another_policy_can_be_the_opponent_and_is_a_parent(workspace: Workspace
         finetune(workspace, settings(opponent="nobody"))
 
 
-def test_a_domain_of_other_scripts_has_its_own_default(workspace: Workspace) -> None:
-    other = replace(tiny.DOMAIN, opponents=("walker",))
-    assert with_opponent(settings(opponent="chaser"), other).opponent == "walker"
-    assert with_opponent(settings(opponent="self"), other).opponent == "self"
-    none, same = tiny.DOMAIN, replace(tiny.DOMAIN, opponents=("walker", "chaser"))
-    assert with_opponent(settings(opponent="chaser"), none).opponent == ""
-    assert with_opponent(settings(opponent="chaser"), same).opponent == "chaser"
+def test_without_an_opponent_the_domains_first_is_met(workspace: Workspace) -> None:
+    other = replace(tiny.DOMAIN, opponents=("walker", "chaser"))
+    assert with_opponent(settings(), other).opponent == "walker"
+    assert with_opponent(settings(), tiny.DOMAIN).opponent == ""
+    assert with_opponent(settings(), domains.find("duel")).opponent == "chaser"
+    for given in ("self", "chaser"):
+        assert with_opponent(settings(opponent=given), other).opponent == given
     assert opponents_of(settings(opponent=""), workspace, other) == ((None,), [])
     assert opponents_of(settings(opponent="walker"), workspace, other) == (("walker",), [])
 
@@ -161,11 +161,32 @@ def test_a_zip_that_was_trained_further_can_be_the_start(
     assert same.metrics["before"] == result.metrics["before"]
 
 
+def test_a_script_of_another_domain_is_refused_not_replaced(workspace: Workspace) -> None:
+    domains.register(replace(tiny.DOMAIN, opponents=("walker",)))
+    for use in (finetune, lambda place, config: plan("finetune", config, place)):
+        with pytest.raises(NotFound, match="'chaser'"):
+            use(workspace, settings(opponent="chaser"))
+    assert not list((workspace.root / "checkpoints").rglob(".partial*"))
+
+
 def test_what_is_recorded_is_who_was_met(workspace: Workspace) -> None:
-    result = finetune(workspace, settings(opponent="chaser", timesteps=256))
-    assert result.opponent == workspace.resolve(result.ref).config["opponent"] == ""
-    planned = plan("finetune", settings(opponent="chaser"), workspace)
-    assert [entry.ref for entry in planned.inputs] == ["checkpoint:distilled@1"]
+    for scripts, met in ((), ""), (("walker", "runner"), "walker"):
+        domains.register(replace(tiny.DOMAIN, opponents=scripts))
+        planned = plan("finetune", settings(timesteps=256), workspace)
+        read = [entry.ref for entry in planned.inputs]
+        assert read == ["checkpoint:distilled@1", *filter(None, [met])]
+        result = finetune(workspace, settings(timesteps=256))
+        artefact = workspace.resolve(result.ref)
+        saved = json.loads((workspace.path(artefact) / "policy.json").read_text())["config"]
+        assert result.opponent == artefact.config["opponent"] == saved["opponent"] == met
+
+
+def test_work_that_an_older_version_left_is_gone_on_with(workspace: Workspace) -> None:
+    domains.register(replace(tiny.DOMAIN, opponents=("walker",)))
+    asked = iter(range(100_000))
+    with pytest.raises(Interrupted):  # which recorded the name, given or not
+        finetune(workspace, settings(opponent="walker"), stop=lambda: 2 * (next(asked) > 150))
+    assert finetune(workspace, settings(resume=True)).opponent == "walker"
 
 
 def test_the_guard_looks_at_fights_with_the_opponent_that_is_trained_against(

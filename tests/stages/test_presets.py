@@ -19,6 +19,11 @@ def test_the_presets_are_those_of_the_guide() -> None:
     assert (full.finetune.timesteps, full.finetune.opponent) == (1_000_000, "mix")
 
 
+def test_a_run_looks_for_a_fine_tuning_against_who_is_recorded() -> None:
+    steps = {"finetune": {"opponent": ""}}
+    assert step_configs(RunConfig(steps=steps), domains.find("duel")).finetune.opponent == "chaser"
+
+
 def test_a_batch_size_of_ones_own_turns_off_the_presets_large_batches() -> None:
     configs = step_configs(RunConfig(steps={"distill": {"batch_size": 512}}), tiny.DOMAIN)
     assert (configs.distill.batch_size, configs.distill.large_batch) == (512, False)
