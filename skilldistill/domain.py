@@ -162,7 +162,8 @@ class Arenas(Protocol):
 
 
 class MakeArenas(Protocol):
-    """Build a batch of arenas. ``opponent`` is a name of the domain's, or a policy."""
+    """Build a batch of arenas. ``opponent`` is a name of the domain's or, if it has any, a policy;
+    None is the default."""
 
     def __call__(
         self, task: str, num_arenas: int, *, seed: int, opponent: str | Policy | None = None
@@ -200,7 +201,8 @@ class Domain:
     make_arenas: MakeArenas
     make_vector_env: MakeVectorEnv
     opponents: tuple[str, ...] = ()
-    """Names of scripted opponents of the combined task; the first is the default."""
+    """Names of scripted opponents of the combined task; the first is the default. Without any,
+    nobody stands opposite there, not even a policy."""
     sparring: tuple[str, ...] = ()
     """Those of them worth learning against (``finetune --opponent mix``); empty means all."""
     shipped_experts: Path | None = None
@@ -303,7 +305,16 @@ class Domain:
         return _pick(name, {head.name: head for head in self.heads}, "head")
 
     def opponent(self, name: str = "") -> str:
-        """Who is meant by ``name``: empty is the first of the scripts, if there are any."""
+        """Who is meant by ``name``: empty is the first of the scripts, if there are any.
+
+        Raises:
+            ConfigurationError: somebody is named, and the domain has no opponents.
+        """
+        if name and not self.opponents:
+            raise ConfigurationError(
+                f"domain {self.name!r} has no opponents",
+                hint="leave out `--opponent`, or the setting of that name",
+            )
         return name or next(iter(self.opponents), "")
 
     def columns(self, head: str) -> tuple[int, ...]:

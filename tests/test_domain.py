@@ -164,6 +164,19 @@ def test_declarations_cannot_be_changed() -> None:
     assert (dim.low, dim.high) == (0.0, 1.0)
 
 
+def test_who_is_meant_by_an_opponent() -> None:
+    some = dataclasses.replace(tiny.DOMAIN, opponents=("lazy", "keen"))
+    assert some.opponent() == "lazy"
+    assert [some.opponent(name) for name in ("keen", "self", "mine@2")] == [
+        "keen",
+        "self",
+        "mine@2",
+    ]
+    assert tiny.DOMAIN.opponent() == ""
+    with pytest.raises(ConfigurationError, match="domain 'tiny' has no opponents"):
+        tiny.DOMAIN.opponent("keen")
+
+
 @pytest.mark.parametrize("domain", [tiny.DOMAIN, domains.find("duel")], ids=lambda d: d.name)
 def test_every_part_refers_to_parts_that_exist(domain: Domain) -> None:
     for skill in domain.skills:

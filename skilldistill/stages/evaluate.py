@@ -64,8 +64,8 @@ def evaluate(
 
     Raises:
         NotFound: a policy is not there; without arguments, no checkpoint is.
-        ConfigurationError: no such task, a policy of another domain, or a drawing asked of a
-            domain that cannot draw.
+        ConfigurationError: no such task, a policy of another domain, or a drawing or an opponent
+            asked of a domain that has none.
         DiskProblem: the disk is full or fails; nothing was published.
         Interrupted: asked to stop; nothing was published.
     """

@@ -73,7 +73,8 @@ def finetune(
 
     Raises:
         NotFound: the checkpoint or opponent is not there; or nothing to resume.
-        ConfigurationError: settings that do not fit together, or a checkpoint of another domain.
+        ConfigurationError: settings that do not fit together, a checkpoint of another domain, or
+            an opponent in a domain without any.
         CorruptFile: the checkpoint or the state to resume is damaged.
         Interrupted: asked to stop; the policy so far is published as ``interrupted``, and the
             same command with ``--resume`` goes on.
@@ -149,7 +150,11 @@ def load_start(start: Source, domain: Domain) -> Checkpoint:
 
 
 def with_opponent(config: FinetuneConfig, domain: Domain) -> FinetuneConfig:
-    """Settings that name who is played against, also where that is the domain's default."""
+    """Settings that name who is played against, also where that is the domain's default.
+
+    Raises:
+        ConfigurationError: somebody is, in a domain without opponents.
+    """
     return replace(config, opponent=domain.opponent(config.opponent))
 
 

@@ -87,7 +87,8 @@ def step_configs(config: RunConfig, domain: Domain) -> StepConfigs:
     """The settings of every step: the caller's, else the preset's, else the defaults.
 
     Raises:
-        ConfigurationError: no such preset, step or setting, or a step of another domain.
+        ConfigurationError: no such preset, step or setting, a step of another domain, or an
+            opponent in a domain without any.
     """
     check_config(config)
     if unknown := sorted(config.steps.keys() - _OWN.keys()):
@@ -96,16 +97,20 @@ def step_configs(config: RunConfig, domain: Domain) -> StepConfigs:
     distill = dict(preset.distill)
     if "batch_size" in config.steps.get("distill", {}):
         distill.pop("large_batch", None)  # the two exclude each other
-    finetune = _configured(FinetuneConfig, "finetune", config, preset.finetune)
-    return StepConfigs(
+    practice = dict(preset.finetune)
+    if not domain.opponents:
+        practice.pop("opponent", None)
+    finetune = _configured(FinetuneConfig, "finetune", config, practice)
+    evaluate = {"episodes": preset.evaluation_episodes}
+    steps = StepConfigs(
         collect=_configured(CollectConfig, "collect", config, {"episodes": preset.episodes}),
         merge=_configured(MergeConfig, "merge", config, {}),
         distill=_configured(DistillConfig, "distill", config, distill),
         finetune=replace(finetune, opponent=domain.opponent(finetune.opponent)),  # as is recorded
-        evaluate=_configured(
-            EvaluateConfig, "evaluate", config, {"episodes": preset.evaluation_episodes}
-        ),
+        evaluate=_configured(EvaluateConfig, "evaluate", config, evaluate),
     )
+    domain.opponent(steps.evaluate.opponent)  # what the last step would refuse, the first does
+    return steps
 
 
 def _configured(kind: type[_C], step: str, config: RunConfig, preset: Mapping[str, Any]) -> _C:

@@ -144,10 +144,14 @@ def load_opponent(
 
     A name of the domain's stays a name, an empty one is None (the default), anything else is
     loaded as a policy.
+
+    Raises:
+        NotFound, ConfigurationError, CorruptFile: as :func:`load_policy`, or the domain has no
+            opponents.
     """
     if not name:
         return None, ()
-    if name in domain.opponents:
+    if domain.opponent(name) in domain.opponents:
         return name, ()
     found = resolve_policy(name, workspace, domain)
     return found.policy, found.parents

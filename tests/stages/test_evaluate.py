@@ -256,6 +256,15 @@ def test_the_opponent_is_passed_on_in_the_combined_task_only(workspace: Workspac
     assert student.id in workspace.artefacts("report")[-1].parents
 
 
+def test_nobody_is_met_in_a_domain_without_opponents(workspace: Workspace) -> None:
+    add_checkpoint(workspace)
+    for named in ("keen", "distilled", "composite"):
+        with pytest.raises(ConfigurationError, match="domain 'tiny' has no opponents") as caught:
+            evaluate(workspace, config("composite", opponent=named))
+        assert "leave out `--opponent`" in caught.value.hint
+    assert not workspace.artefacts("report")
+
+
 def test_a_fine_tuned_students_entry_tells_how_it_went(workspace: Workspace) -> None:
     add_checkpoint(workspace, metrics={"loss": 0.5})
     went = {"steps": 4096, "collapse_depth": 0.03, "before": {"both": 0.25}}

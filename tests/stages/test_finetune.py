@@ -17,6 +17,7 @@ from stable_baselines3 import PPO
 
 from skilldistill import domain as domains
 from skilldistill.config import FinetuneConfig
+from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, Interrupted, NotFound
 from skilldistill.learning.selfplay import START_RATING, FrozenSelf
 from skilldistill.policy import checkpoint
@@ -41,6 +42,14 @@ def workspace(tmp_path: Path) -> Workspace:
     made = Workspace.create(tmp_path / "workspace")
     add(made, "distilled", half_trained.network())
     return made
+
+
+@pytest.fixture
+def rivals() -> Domain:
+    """The tiny domain with somebody opposite, whom it does not mind."""
+    domain = replace(tiny.DOMAIN, opponents=("lazy",))
+    domains.register(domain)
+    return domain
 
 
 def add(workspace: Workspace, name: str, network: DistilledPolicyNetwork) -> None:
@@ -127,7 +136,9 @@ def test_without_resume_an_unfinished_run_is_put_away(workspace: Workspace) -> N
         finetune(workspace, settings(resume=True))
 
 
-def test_another_policy_can_be_the_opponent_and_is_a_parent(workspace: Workspace) -> None:
+def test_another_policy_can_be_the_opponent_and_is_a_parent(
+    workspace: Workspace, rivals: Domain
+) -> None:
     add(workspace, "rival", half_trained.network(100))
     result = finetune(workspace, settings(opponent="rival", timesteps=256))
     ids = [workspace.resolve(name).id for name in ("distilled", "rival")]
@@ -159,6 +170,15 @@ def test_a_zip_that_was_trained_further_can_be_the_start(
     assert workspace.resolve(result.ref).parents == ()
     same = finetune(workspace, settings(timesteps=256, start=first.ref))
     assert same.metrics["before"] == result.metrics["before"]
+
+
+@pytest.mark.parametrize("opponent", ["self", "mix", "start", "distilled", "greedy"])
+def test_nobody_is_met_in_a_domain_without_opponents(workspace: Workspace, opponent: str) -> None:
+    for use in (finetune, lambda place, config: plan("finetune", config, place)):
+        with pytest.raises(ConfigurationError, match="domain 'tiny' has no opponents") as caught:
+            use(workspace, settings(opponent=opponent))
+        assert "leave out `--opponent`" in caught.value.hint
+    assert not list((workspace.root / "checkpoints").rglob(".partial*"))
 
 
 def test_a_script_of_another_domain_is_refused_not_replaced(workspace: Workspace) -> None:
@@ -278,7 +298,7 @@ def test_a_run_does_not_go_on_from_a_start_that_was_replaced(
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_made(
-    workspace: Workspace, changes: dict[str, Any], message: str
+    workspace: Workspace, rivals: Domain, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         finetune(workspace, settings(**changes))
@@ -298,18 +318,18 @@ def test_a_failure_before_anything_is_saved_leaves_nothing(
 
 
 def test_equals_stay_equal_in_a_fight_that_the_first_seat_always_wins(
-    workspace: Workspace,
+    workspace: Workspace, rivals: Domain
 ) -> None:
     class FirstWins(tiny.TinyArenas):
         def metrics(self) -> dict[str, np.ndarray]:
             return {"score": np.ones(self.num_arenas)}
 
-    domains.register(replace(tiny.DOMAIN, make_arenas=FirstWins))
+    domains.register(replace(rivals, make_arenas=FirstWins))
     result = finetune(workspace, settings(opponent="self", timesteps=512))
     assert result.metrics["elo"] == START_RATING
 
 
-def test_a_match_for_the_ratings_can_be_stopped(workspace: Workspace) -> None:
+def test_a_match_for_the_ratings_can_be_stopped(workspace: Workspace, rivals: Domain) -> None:
     matches = 0
 
     class Counted(tiny.TinyArenas):
@@ -318,7 +338,7 @@ def test_a_match_for_the_ratings_can_be_stopped(workspace: Workspace) -> None:
             matches += isinstance(opponent, FrozenSelf)
             super().__init__(task, num_arenas, seed=seed)
 
-    domains.register(replace(tiny.DOMAIN, make_arenas=Counted))
+    domains.register(replace(rivals, make_arenas=Counted))
     with pytest.raises(Interrupted):
         finetune(workspace, settings(opponent="self"), stop=lambda: 2 * (matches > 0))
     assert matches == 1
@@ -326,19 +346,23 @@ def test_a_match_for_the_ratings_can_be_stopped(workspace: Workspace) -> None:
     assert metrics["elo"] is None, "the match broken off is none"
 
 
-def test_a_rating_does_not_depend_on_the_unit_of_the_metric(workspace: Workspace) -> None:
+def test_a_rating_does_not_depend_on_the_unit_of_the_metric(
+    workspace: Workspace, rivals: Domain
+) -> None:
     class Dear(tiny.TinyArenas):
         def metrics(self) -> dict[str, np.ndarray]:
             return {"score": 9000 * super().metrics()["score"] - 4500}
 
     plain = finetune(workspace, settings(opponent="self", timesteps=1024, guard_every=0))
-    domains.register(replace(tiny.DOMAIN, make_arenas=Dear))
+    domains.register(replace(rivals, make_arenas=Dear))
     dear = finetune(workspace, settings(opponent="self", timesteps=1024, guard_every=0))
     assert dear.metrics["elo"] == plain.metrics["elo"] != START_RATING
 
 
 @pytest.mark.parametrize("opponent", ["self", "mix"])
-def test_self_play_and_the_mix_need_no_names(workspace: Workspace, opponent: str) -> None:
+def test_self_play_and_the_mix_are_no_names_of_the_domains(
+    workspace: Workspace, rivals: Domain, opponent: str
+) -> None:
     result = finetune(workspace, settings(opponent=opponent, timesteps=512))
     assert (result.metrics["elo"] is not None) == (opponent == "self")
 

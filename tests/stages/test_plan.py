@@ -164,10 +164,17 @@ def test_a_dataset_cannot_be_merged_with_itself(workspace: Workspace) -> None:
 def test_an_opponent_must_be_there(workspace: Workspace) -> None:
     add_checkpoint(workspace)
     against = EvaluateConfig(domain="tiny", policies=("random",), opponent="nobody")
-    with pytest.raises(NotFound, match="nobody"):
-        plan("evaluate", against, workspace)
-    with pytest.raises(NotFound, match="nobody"):
-        plan("finetune", FinetuneConfig(domain="tiny", opponent="nobody"), workspace)
+    practice = FinetuneConfig(domain="tiny", opponent="nobody")
+    for command, config in (("evaluate", against), ("finetune", practice)):
+        with pytest.raises(ConfigurationError, match="domain 'tiny' has no opponents"):
+            plan(command, config, workspace)
+    domains.register(dataclasses.replace(tiny.DOMAIN, opponents=("lazy",)))
+    try:
+        for command, config in (("evaluate", against), ("finetune", practice)):
+            with pytest.raises(NotFound, match="nobody"):
+                plan(command, config, workspace)
+    finally:
+        domains.register(tiny.DOMAIN)
 
 
 def test_without_a_workspace_only_what_reads_from_it_fails(tmp_path: Path) -> None:

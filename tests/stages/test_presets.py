@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from skilldistill import domain as domains
 from skilldistill.config import RunConfig
+from skilldistill.errors import ConfigurationError
 from skilldistill.stages.presets import PRESETS, step_configs
 from tests import tiny
 
@@ -22,6 +25,13 @@ def test_the_presets_are_those_of_the_guide() -> None:
 def test_a_run_looks_for_a_fine_tuning_against_who_is_recorded() -> None:
     steps = {"finetune": {"opponent": ""}}
     assert step_configs(RunConfig(steps=steps), domains.find("duel")).finetune.opponent == "chaser"
+
+
+def test_nobody_is_met_in_a_domain_without_opponents() -> None:
+    assert step_configs(RunConfig(preset="full"), tiny.DOMAIN).finetune.opponent == ""
+    for step in ("finetune", "evaluate"):
+        with pytest.raises(ConfigurationError, match="has no opponents"):
+            step_configs(RunConfig(steps={step: {"opponent": "self"}}), tiny.DOMAIN)
 
 
 def test_a_batch_size_of_ones_own_turns_off_the_presets_large_batches() -> None:
