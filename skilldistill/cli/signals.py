@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from skilldistill.errors import Interrupted
 
@@ -47,9 +49,11 @@ class Stopper:
             yield  # Python delivers signals to the main thread only
             return
         before = {signum: signal.signal(signum, self._handle) for signum in _HANDLED}
+        hook, sys.unraisablehook = sys.unraisablehook, _without_interruptions(sys.unraisablehook)
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 
@@ -60,3 +64,13 @@ class Stopper:
             os._exit(128 + signum)  # the second one was swallowed by a clean-up that hangs
         if self._received == 2 or not self._watched:
             raise Interrupted(f"stopped by {signal.Signals(signum).name}", signum=signum)
+
+
+def _without_interruptions(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A hook for exceptions that Python swallows, silent about ours: the signal is remembered."""
+
+    def tell(swallowed: Any) -> None:
+        if not isinstance(swallowed.exc_value, Interrupted):
+            hook(swallowed)
+
+    return tell

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,75 @@ def test_a_signalled_command_exits_as_shells_report_it(
     assert process.returncode == 128 + signum
     assert err.startswith("error: stopped")
     assert "Traceback" not in err
+
+
+_STARTING_AND_ENDING = """
+import atexit, os, signal, sys
+
+when, signum, handler = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1)
+signal.signal(signal.SIGINT, getattr(signal, handler))
+
+def interrupt():
+    os.kill(os.getpid(), signum)
+
+class AtTheImport:
+    def find_spec(self, name, path, target=None):
+        if when == "import" and name == "skilldistill.cli.app":
+            interrupt()
+
+sys.meta_path.insert(0, AtTheImport())
+if when == "exit":
+    atexit.register(interrupt)
+
+from skilldistill.cli import main
+
+sys.exit(main())
+"""
+
+
+def _started(
+    when: str, signum: int, handler: str = "default_int_handler"
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _STARTING_AND_ENDING, when, str(signum), handler, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("when", ["import", "exit"])
+def test_a_signal_before_or_after_the_command_ends_the_process_without_a_traceback(
+    when: str, signum: int
+) -> None:
+    ended = _started(when, signum)
+    assert (ended.returncode, ended.stderr) == (128 + signum, "")
+    assert ended.stdout.startswith("skilldistill") == (when == "exit")
+
+
+def test_a_signal_that_the_caller_had_ignored_does_not_end_a_start() -> None:
+    ended = _started("import", signal.SIGINT, "SIG_IGN")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_interruption_that_python_swallows_is_remembered_and_not_printed() -> None:
+    class Thing:
+        pass
+
+    told: list[object] = []
+    stopper, thing = Stopper(), Thing()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", told.append)
+        with stopper.installed():
+            watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+            del thing
+            assert watched() is None
+        assert told == []
+        assert stopper.stop() == signal.SIGINT
+
+        thing = Thing()
+        with Stopper().installed():
+            watched = weakref.ref(thing, lambda _: 1 / 0)
+            del thing
+        assert len(told) == 1  # what is no interruption is told as ever
