@@ -31,6 +31,7 @@ from skilldistill.threads import one_thread
 from skilldistill.training_state import (
     STATE_FILE,
     TENSORBOARD_FOLDER,
+    copied,
     packed,
     read_state,
     strange_state,
@@ -174,8 +175,8 @@ def train(
 ) -> TrainOutcome:
     """Train an expert, scoring it ``config.evaluations`` times and keeping the best.
 
-    The state is saved to ``directory`` between rollouts; with ``config.resume`` the run goes on
-    from there. Where the environments can give and take their
+    The state is saved to ``directory`` between rollouts, and when asked to stop; with
+    ``config.resume`` the run goes on from there. Where the environments can give and take their
     state, it goes on exactly as if it had never stopped.
 
     Args:
@@ -211,8 +212,11 @@ def train(
     callback.on_training_start(locals(), globals())
     with one_thread():  # sums depend on the number of threads
         while model.num_timesteps < settings.timesteps:
-            # A rollout that is cut short is dropped: the saved state is from before it.
+            boundary = _state(run, model, vec_env)
             if not model.collect_rollouts(vec_env, callback, model.rollout_buffer, model.n_steps):
+                # A rollout that is cut short is dropped, and repeated by whoever goes on.
+                _save(directory / STATE_FILE, boundary)
+                model.num_timesteps = boundary["timesteps"]
                 break
             model._update_current_progress_remaining(model.num_timesteps, settings.timesteps)
             model.train()
@@ -222,7 +226,7 @@ def train(
                 _note(run, model, dict(evaluate(_expert(model, skill, domain))), select)
             run.seconds = time.perf_counter() - start
             if scoring or time.perf_counter() - saved > _SAVE_SECONDS:
-                _save(directory / STATE_FILE, run, model, vec_env)
+                _save(directory / STATE_FILE, _state(run, model, vec_env))
                 saved = time.perf_counter()
             progress(_report(skill, settings, model, run))
             model.logger.dump(model.num_timesteps)
@@ -295,7 +299,8 @@ def _statistics(vec_env: VecEnv | None) -> dict[str, torch.Tensor] | None:
     if not isinstance(vec_env, VecNormalize):
         return None
     seen = vec_env.obs_rms
-    return {name: torch.tensor(getattr(seen, name)) for name in ("mean", "var", "count")}
+    kept = {name: getattr(seen, name) for name in ("mean", "var", "count")}
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in kept.items()}
 
 
 def _set_statistics(vec_env: VecEnv, saved: dict[str, torch.Tensor] | None) -> None:
@@ -338,11 +343,11 @@ def _report(skill: Skill, settings: TrainSettings, model: PPO, run: _Run) -> Pro
     )
 
 
-def _save(path: Path, run: _Run, model: PPO, vec_env: VecEnv) -> None:
-    """Write the state whole or not at all, as tensors, numbers, and text."""
+def _state(run: _Run, model: PPO, vec_env: VecEnv) -> dict[str, Any]:
+    """Everything that changes, as copies: tensors, numbers, and text."""
     numpy_random: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     numpy_random["state"]["key"] = torch.from_numpy(numpy_random["state"]["key"].astype(np.int64))
-    state = {
+    return {
         "run": json.dumps(
             {
                 "curve": [asdict(point) for point in run.curve],
@@ -355,8 +360,8 @@ def _save(path: Path, run: _Run, model: PPO, vec_env: VecEnv) -> None:
         "best": run.best,
         "best_statistics": run.best_statistics,
         "statistics": _statistics(vec_env),
-        "policy": model.policy.state_dict(),
-        "optimizer": model.policy.optimizer.state_dict(),
+        "policy": copied(model.policy.state_dict()),
+        "optimizer": copied(model.policy.optimizer.state_dict()),
         "timesteps": model.num_timesteps,
         "updates": model._n_updates,
         "torch_random": torch.get_rng_state(),
@@ -365,6 +370,9 @@ def _save(path: Path, run: _Run, model: PPO, vec_env: VecEnv) -> None:
         "last_observations": torch.from_numpy(np.array(model._last_obs)),
         "last_starts": torch.from_numpy(np.array(model._last_episode_starts)),
     }
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
     replace_file(path, packed(state, version=_VERSION))
 
 

@@ -113,6 +113,7 @@ def finetune(
     Raises:
         ConfigurationError: settings that do not fit together.
         CorruptFile: the state to go on from is damaged or of another format.
+        Interrupted: before there was anything to save.
     """
     chosen = expand(config.opponent, start.domain) if opponents is None else tuple(opponents)
     run = _Run(start, config, chosen, evaluate, versus, stop)
@@ -129,12 +130,15 @@ def finetune(
 
 
 def _iterate(run: _Run, directory: Path, progress: ProgressCallback) -> int:
-    """All iterations that are left. Returns the signal if asked to stop, else 0."""
+    """All iterations that are left. Returns the signal if asked to stop, else 0.
+
+    Raises:
+        Interrupted: before there was anything to save.
+    """
     saved = time.monotonic()
-    boundary: dict[str, Any] = {}
+    boundary = run.state()
     try:
         if not run.records:
-            boundary = run.state()
             run.keeper.begin()
         while run.steps < run.config.timesteps and not run.keeper.given_up:
             boundary = run.state()

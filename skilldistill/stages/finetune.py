@@ -31,7 +31,7 @@ from skilldistill.stages.expert_references import is_zip
 from skilldistill.stages.policy_zip import read_policy_zip
 from skilldistill.stages.references import check_policy_name, load_opponent
 from skilldistill.stages.sources import Source, find_checkpoint
-from skilldistill.stages.unfinished import keep_board, unfinished
+from skilldistill.stages.unfinished import keep_board, put_away_if_not_begun, unfinished
 from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -97,7 +97,7 @@ def finetune(
         config.name,
         further=[loaded.sha256, *parents],
     )
-    try:
+    with put_away_if_not_begun(workspace, directory):
         outcome = learn(
             loaded.network,
             config,
@@ -108,10 +108,6 @@ def finetune(
             progress=progress,
             stop=stop,
         )
-    except Exception:
-        if not (directory / STATE_FILE).exists():  # there is nothing to go on from
-            workspace.discard_partial(directory)
-        raise
     artefact = _publish(workspace, config, outcome, directory, parents, command)
     if outcome.interrupted:
         raise Interrupted(

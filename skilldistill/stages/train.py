@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
 from skilldistill.stages.references import check_policy_name
-from skilldistill.stages.unfinished import keep_board, unfinished
+from skilldistill.stages.unfinished import keep_board, put_away_if_not_begun, unfinished
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
 
@@ -102,27 +103,26 @@ def train(
         name,
         further=_plain(asdict(settings)),
     )
-    vec_env = SB3VecEnv(
-        domain.make_vector_env(
-            task.name,
-            settings.envs,
-            seed=loop.training_seed(config.seed),
-            opponent=settings.opponent,
+    with put_away_if_not_begun(workspace, folder):
+        vec_env = SB3VecEnv(
+            domain.make_vector_env(
+                task.name,
+                settings.envs,
+                seed=loop.training_seed(config.seed),
+                opponent=settings.opponent,
+            )
         )
-    )
-    try:
-        outcome = loop.train(
-            vec_env,
-            skill,
-            config,
-            main_metric=task.main_metric,
-            evaluate=lambda expert: _score(domain, task, expert, config),
-            directory=folder,
-            progress=progress,
-            stop=stop,
-        )
-    finally:
-        vec_env.close()
+        with closing(vec_env):
+            outcome = loop.train(
+                vec_env,
+                skill,
+                config,
+                main_metric=task.main_metric,
+                evaluate=lambda expert: _score(domain, task, expert, config),
+                directory=folder,
+                progress=progress,
+                stop=stop,
+            )
     publish = _Publisher(workspace, domain, skill, task, name, config, settings, command)
     if outcome.stopped:
         saved = ""

@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,17 @@ def unfinished(
         workspace.discard_partial(folder)
         folder = workspace.partial(kind, name, key)
     return folder
+
+
+@contextmanager
+def put_away_if_not_begun(workspace: Workspace, folder: Path) -> Iterator[None]:
+    """Work in a folder that :func:`unfinished` gave, and that goes if nothing was saved in it."""
+    try:
+        yield
+    except Exception:
+        if not (folder / STATE_FILE).exists():  # there is nothing to go on from
+            workspace.discard_partial(folder)
+        raise
 
 
 def keep_board(folder: Path, place: Path) -> None:

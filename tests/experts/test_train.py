@@ -19,6 +19,7 @@ from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.training_state import STATE_FILE, packed
 from tests.flipped import flip_a_bit
 from tests.forgetful import ForgetfulVectorEnv
+from tests.stateful import StatefulEnv
 from tests.tiny import DOMAIN, TinyVectorEnv
 
 SKILL = DOMAIN.skill("steer")
@@ -130,9 +131,37 @@ def test_a_curve_knows_the_episodes_from_before_an_interruption(
         )  # fmt: skip
 
     whole = run("whole", 10_000)
-    cut = run("part", 100)
+    cut = run("part", 150)
     assert (cut.timesteps > 1024, cut.curve) == (True, ())
     assert run("part", 10_000, resume=True).curve == whole.curve
+
+
+@pytest.mark.parametrize("asked", [0, 3, 100])
+def test_what_was_stopped_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    monkeypatch.setattr(module, "_SAVE_SECONDS", 1e9)  # nothing is saved but by the interruption
+    skill = dataclasses.replace(SKILL, training={**SKILL.training, "normalise": True})
+
+    def run(name: str, asked: int, *, resume: bool = False) -> TrainOutcome:
+        (tmp_path / name).mkdir(exist_ok=True)
+        left = iter(range(asked))
+        return train(
+            SB3VecEnv(StatefulEnv("steer", 16, seed=training_seed(0))), skill,
+            dataclasses.replace(CONFIG, evaluations=1, resume=resume),
+            main_metric="score", evaluate=lambda expert: {"score": 0.5}, directory=tmp_path / name,
+            stop=lambda: 0 if next(left, None) is not None else 15,
+        )  # fmt: skip
+
+    whole = run("whole", 10_000)
+    cut = run("part", asked)
+    assert (cut.stopped, cut.expert) == (15, None)
+    assert cut.timesteps == asked * 16 // 1024 * 1024  # of whole rollouts: what is kept
+    resumed = run("part", 10_000, resume=True)
+    assert whole.expert is not None
+    assert resumed.expert is not None
+    assert resumed.expert.sha256 == whole.expert.sha256
+    assert resumed.curve == whole.curve
 
 
 def test_a_rollout_beyond_the_last_timestep_does_not_unlearn(

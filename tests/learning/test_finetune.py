@@ -317,6 +317,29 @@ def test_an_interrupted_evaluation_is_repeated(tmp_path: Path) -> None:
     assert same(whole, resumed)
 
 
+def test_an_interruption_before_there_is_anything_to_save_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: _Run) -> dict[str, Any]:
+        raise Interrupted("stopped by SIGINT")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "state", interrupted)
+        with pytest.raises(Interrupted, match="SIGINT"):
+            run(tmp_path / "never", settings())
+    assert not (tmp_path / "never" / STATE_FILE).exists()
+
+    whole = run(tmp_path / "whole", settings())
+    assert run(tmp_path / "cut", settings(), stop=StopAt(110)).interrupted
+    saved = (tmp_path / "cut" / STATE_FILE).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "state", interrupted)
+        with pytest.raises(Interrupted, match="SIGINT"):
+            run(tmp_path / "cut", settings(resume=True))
+    assert (tmp_path / "cut" / STATE_FILE).read_bytes() == saved
+    assert same(whole, run(tmp_path / "cut", settings(resume=True)))
+
+
 def test_the_same_seed_twice_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
     first, second = (run(tmp_path / name, settings()) for name in "ab")
     assert same(first, second)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from skilldistill import domain as domains
@@ -23,7 +22,8 @@ from skilldistill.experts.train import CurvePoint, TrainOutcome, training_seed
 from skilldistill.progress import Progress
 from skilldistill.stages.train import TrainResult, draw_curve, train
 from skilldistill.workspace.store import Workspace
-from tests.tiny import DOMAIN, TinyArenas, TinyVectorEnv
+from tests.stateful import StatefulEnv
+from tests.tiny import DOMAIN
 
 
 @pytest.fixture
@@ -142,22 +142,6 @@ def stop_after(checks: int) -> Callable[[], int]:
     return stop
 
 
-class StatefulEnv(TinyVectorEnv):
-    """The tiny environment, able to give and take its state."""
-
-    def get_state(self) -> dict[str, np.ndarray]:
-        arenas = self.arenas
-        return {
-            "seed": np.array(arenas.seed),
-            **{name: getattr(arenas, name).copy() for name in ("episodes", "tick", "x", "good")},
-        }
-
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        self.arenas = TinyArenas(self.task, self.num_envs, seed=int(state["seed"]))
-        for name in ("episodes", "tick", "x", "good"):
-            setattr(self.arenas, name, state[name].copy())
-
-
 @pytest.fixture
 def stateful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(domains._registered, "tiny", replace(DOMAIN, make_vector_env=StatefulEnv))
@@ -191,6 +175,26 @@ def test_an_interruption_before_the_first_scoring_publishes_nothing(workspace: W
     with pytest.raises(Interrupted):
         train(workspace, config(), stop=stop_after(3))
     assert workspace.artefacts("expert") == []
+
+
+@pytest.mark.parametrize("checks", [0, 3])
+def test_a_stop_in_the_first_rollout_can_be_gone_on_from(workspace: Workspace, checks: int) -> None:
+    with pytest.raises(Interrupted, match="stopped after 0 of 2048 steps") as caught:
+        train(workspace, config(timesteps=2048), stop=stop_after(checks))
+    assert "--resume" in caught.value.hint
+    assert train(workspace, config(timesteps=2048, resume=True)).timesteps == 2048
+
+
+def test_work_that_never_began_leaves_no_folder(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **settings: Any) -> TrainOutcome:
+        raise Interrupted("stopped by SIGINT")
+
+    monkeypatch.setattr("skilldistill.experts.train.train", interrupted)
+    with pytest.raises(Interrupted):
+        train(workspace, config())
+    assert not list(workspace.root.glob("experts/*/.partial*"))
 
 
 def test_nothing_to_resume_says_so(workspace: Workspace) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from skilldistill.config import FinetuneConfig
-from skilldistill.errors import NotFound, NotInstalled
-from skilldistill.stages.unfinished import unfinished
+from skilldistill.errors import Interrupted, NotFound, NotInstalled
+from skilldistill.stages.unfinished import put_away_if_not_begun, unfinished
 from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.store import Workspace
 
@@ -43,6 +43,18 @@ def test_without_being_asked_it_begins_in_an_empty_folder(workspace: Workspace) 
     for left in (STATE_FILE, "round-01.h5"):
         (place / left).write_text("half")
     assert list(folder(workspace, CONFIG).iterdir()) == []
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_work_that_fails_leaves_its_folder_only_if_it_can_be_gone_on_with(
+    workspace: Workspace, saved: bool
+) -> None:
+    place = folder(workspace, CONFIG)
+    if saved:
+        (place / STATE_FILE).write_text("half")
+    with pytest.raises(Interrupted), put_away_if_not_begun(workspace, place):
+        raise Interrupted("stopped")
+    assert place.exists() == saved
 
 
 def test_what_cannot_be_shown_leaves_no_folder(
