@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from skilldistill import __version__
 from skilldistill.config import ExportConfig
-from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted
+from skilldistill.errors import ConfigurationError, CorruptFile, Interrupted, Locked
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.stages.ls import listings
 from skilldistill.stages.show import lineage
-from skilldistill.workspace.files import disk, replace_file, sync_directory
+from skilldistill.workspace.drafts import claim, give_back
+from skilldistill.workspace.files import aside, disk, remove_asides, replace_file, sync_directory
 from skilldistill.workspace.manifest import Artefact, FileEntry
 from skilldistill.workspace.store import Workspace
 
@@ -67,6 +68,7 @@ def export(
             workspace.
         CorruptFile: a file does not have the content that was published.
         DiskProblem: the disk is full or fails.
+        Locked: another export is at work in the same place.
         Interrupted: ``stop`` asked for it.
     """
     artefact = workspace.resolve(config.reference)
@@ -83,26 +85,8 @@ def export(
             hint="choose another --output, or write over it with --force",
         )
     if not config.dry_run:
-        done = 0
-        for entry, target in targets.items():
-            source = workspace.locate(entry.path)
-            with disk(source):
-                there_is_one = source.is_file()
-            if not there_is_one:
-                raise CorruptFile(
-                    f"{source} is missing", hint="`skilldistill verify` lists what is damaged"
-                )
-            for block in _copy(source, target, entry):
-                if signum := stop():
-                    raise Interrupted(
-                        f"the export to {output} was stopped",
-                        signum=signum,
-                        hint="the same command with --force does all of it",
-                    )
-                done += block
-                progress(Progress("export", done, artefact.bytes, "byte"))
-        with disk(provenance):
-            _write(provenance, _provenance(workspace, artefact, targets, provenance.parent))
+        with _alone(files):
+            _export(workspace, artefact, targets, provenance, progress, stop)
     return ExportResult(
         artefact=artefact.ref,
         output=str(output),
@@ -110,6 +94,65 @@ def export(
         bytes=artefact.bytes,
         dry_run=config.dry_run,
     )
+
+
+def _export(
+    workspace: Workspace,
+    artefact: Artefact,
+    targets: dict[FileEntry, Path],
+    provenance: Path,
+    progress: ProgressCallback,
+    stop: StopCheck,
+) -> None:
+    done = 0
+    for entry, target in targets.items():
+        source = workspace.locate(entry.path)
+        with disk(source):
+            there_is_one = source.is_file()
+        if not there_is_one:
+            raise CorruptFile(
+                f"{source} is missing", hint="`skilldistill verify` lists what is damaged"
+            )
+        for block in _copy(source, target, entry):
+            if signum := stop():
+                raise Interrupted(
+                    f"the export of {artefact.ref} was stopped",
+                    signum=signum,
+                    hint="the same command with --force does all of it",
+                )
+            done += block
+            progress(Progress("export", done, artefact.bytes, "byte"))
+    with disk(provenance):
+        _write(provenance, _provenance(workspace, artefact, targets, provenance.parent))
+
+
+@contextmanager
+def _alone(files: Sequence[Path]) -> Iterator[None]:
+    """Keep other exports to the same place away, and remove what a killed one left half written.
+
+    Raises:
+        Locked: another export is at work there.
+    """
+    folder = files[-1].parent
+    # Datasets may lie beside one another.
+    own = f"-{files[0].name}" if files[-1].name != PROVENANCE else ""
+    place = folder / f".skilldistill-export{own}"
+    try:
+        lock = claim(place)
+    except Locked:
+        raise Locked(
+            f"another process exports to {folder}", hint="wait until it has ended"
+        ) from None
+    except (OSError, NotImplementedError):  # nothing can be locked there, or nothing be written
+        yield
+        return
+    try:
+        for inside in {file.parent for file in files}:
+            with suppress(OSError):  # what cannot be deleted is in nobody's way
+                remove_asides(inside, {file.name for file in files})
+        yield
+    finally:
+        give_back(place, lock)
 
 
 def _targets(
@@ -144,7 +187,7 @@ def _copy(source: Path, target: Path, entry: FileEntry) -> Iterator[int]:
         CorruptFile: the source has another content than the entry says.
         DiskProblem: one of the two could not be read or written; names which.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = aside(target)
     sha256 = hashlib.sha256()
     with disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -127,12 +127,17 @@ def claim(path: Path) -> BaseFileLock:
         lock.release()
 
 
-def unclaim(path: Path, lock: BaseFileLock | None) -> None:
-    """Give a lock file back and remove it, and the folder if nothing else is in it."""
+def give_back(path: Path, lock: BaseFileLock | None) -> None:
+    """Remove the lock file that :func:`claim` made, and let go of it."""
     with contextlib.suppress(OSError):
         lock_file(path).unlink(missing_ok=True)
     if lock is not None:
         lock.release()
+
+
+def unclaim(path: Path, lock: BaseFileLock | None) -> None:
+    """Give a lock file back and remove it, and the folder if nothing else is in it."""
+    give_back(path, lock)
     tidy(path.parent)
 
 

@@ -6,10 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from skilldistill.errors import DiskProblem, Locked, SkillDistillError, UnsafeFi
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+_ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)
+"""What :func:`aside` calls a file."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 DISK = (*NO_SPACE, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -38,17 +41,38 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         DiskProblem: the disk is full or fails; what was there before is untouched.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = aside(path)
     with disk(path):
         try:
-            with aside.open("xb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(path)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         sync_directory(path.parent)
+
+
+def aside(path: Path) -> Path:
+    """A new name beside a file's, to write it under until it is whole."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def remove_asides(folder: Path, names: Container[str] | None = None) -> None:
+    """Delete the half-written files that killed processes left in a folder.
+
+    Args:
+        folder: where nobody else may be writing.
+        names: of the files that were to be written; None for any.
+
+    Raises:
+        OSError: one could not be deleted.
+    """
+    for path in list(folder.iterdir()):
+        found = _ASIDE.fullmatch(path.name)
+        if found and (names is None or found[1] in names):
+            path.unlink(missing_ok=True)
 
 
 def acquire(path: Path, timeout: float = 0.0) -> BaseFileLock:

@@ -34,6 +34,7 @@ from skilldistill.workspace.files import (
     disk,
     disk_problem,
     lock_file,
+    remove_asides,
     sync_directory,
     tidy,
 )
@@ -282,6 +283,8 @@ class Workspace:
                         f"another process is working on {kind} {name!r} with the same settings",
                         hint="wait for it, or choose another --name",
                     ) from None
+                path.mkdir(parents=True, exist_ok=True)
+                remove_asides(path)
             path.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -2,6 +2,9 @@ import errno
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,13 @@ import pytest
 
 from skilldistill import stages
 from skilldistill.config import ExportConfig
-from skilldistill.errors import ConfigurationError, CorruptFile, DiskProblem, Interrupted
+from skilldistill.errors import (
+    ConfigurationError,
+    CorruptFile,
+    DiskProblem,
+    Interrupted,
+    Locked,
+)
 from skilldistill.progress import Progress
 from skilldistill.stages.export import ExportResult
 from skilldistill.workspace.files import digest
@@ -168,3 +177,63 @@ def test_a_source_that_cannot_be_read_is_named(
         export(workspace, "aiming")
     assert str(source) in caught.value.message
     assert tree(Path.cwd()) == []
+
+
+_KILLED = """
+import os, signal, sys
+from skilldistill import Workspace, stages
+from skilldistill.config import ExportConfig
+
+def fsync(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = fsync
+stages.export(Workspace.open(sys.argv[1]), ExportConfig(reference="aiming", force=True))
+"""
+
+
+@pytest.mark.parametrize("kind", ["dataset", "expert"])
+def test_the_next_export_removes_what_a_killed_one_left(workspace: Workspace, kind: str) -> None:
+    make(workspace, kind)
+    for _ in range(2):
+        words = [sys.executable, "-c", _KILLED, str(workspace.root)]
+        assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    left = {path for path in Path.cwd().rglob(".*") if path.is_file()}
+    assert len(left) == 2  # the file of the second, and its lock: that of the first went
+    mine = Path.cwd() / ".notes.h5.0123abcd"
+    mine.touch()  # named alike, but for nothing that is exported
+    whole = export(workspace, "aiming", force=True)
+    assert {path for path in Path.cwd().rglob("*") if path.is_file()} == {
+        mine,
+        *map(Path, whole.files),
+    }
+
+
+def test_two_exports_do_not_write_to_one_place(workspace: Workspace) -> None:
+    make(workspace, "expert")
+    make(workspace)
+    with_another: list[str] = []
+
+    def another(report: Progress) -> None:
+        with pytest.raises(Locked, match="another process exports"):
+            export(workspace, "expert:aiming", "out", force=True)
+        export(workspace, "dataset:aiming", "out", force=True)  # beside it
+        with_another.append(report.stage)
+
+    stages.export(
+        workspace, ExportConfig(reference="expert:aiming", output="out"), progress=another
+    )
+    assert with_another
+
+
+def test_where_nothing_can_be_locked_an_export_does_without(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(workspace)
+
+    def unsupported(path: Path) -> None:
+        raise NotImplementedError("no flock")
+
+    monkeypatch.setattr(sys.modules[stages.export.__module__], "claim", unsupported)
+    export(workspace, "aiming")
+    assert tree(Path.cwd()) == ["aiming-1.h5", "aiming-1.h5.provenance.json"]

@@ -131,6 +131,24 @@ def test_only_one_process_works_on_the_same_partial(workspace: Workspace) -> Non
     assert workspace.partial("checkpoint", "distilled", "0a1b") == path
 
 
+def test_taking_up_partial_work_removes_what_a_killed_process_left_half_written(
+    workspace: Workspace,
+) -> None:
+    code = (
+        "import os, sys; from skilldistill.workspace.store import Workspace\n"
+        "path = Workspace.open(sys.argv[1]).partial('checkpoint', 'distilled', '0a1b')\n"
+        "(path / 'training_state').touch()\n"
+        "(path / '.training_state.0123abcd').touch()\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert run_python(code, str(workspace.root)).returncode == -9
+    path = workspace.partial("checkpoint", "distilled", "0a1b")
+    assert tree(path) == ["training_state"]
+    (path / ".training_state.0123abcd").touch()  # one that we are writing
+    assert workspace.partial("checkpoint", "distilled", "0a1b") == path
+    assert tree(path) == [".training_state.0123abcd", "training_state"]
+
+
 def test_only_partial_work_can_be_discarded(workspace: Workspace, tmp_path: Path) -> None:
     artefact = make(workspace, "checkpoint")
     for path in (workspace.path(artefact), tmp_path, workspace.root):

@@ -7,11 +7,13 @@ import pytest
 from skilldistill.errors import DiskProblem, Locked, NotFound, UnsafeFile
 from skilldistill.workspace.files import (
     acquire,
+    aside,
     delete,
     digest,
     disk,
     lock_file,
     plain_files,
+    remove_asides,
     replace_file,
     tidy,
 )
@@ -44,6 +46,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(
         replace_file(path, b"newest")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_written_files_are_told_from_others_by_their_name(tmp_path: Path) -> None:
+    kept = [
+        tmp_path / name for name in ("state", ".state", ".state.0123", "state.0123abcd", ".b.h5")
+    ]
+    half = [aside(tmp_path / "state"), aside(tmp_path / "metrics.jsonl")]
+    for path in (*kept, *half):
+        path.touch()
+    remove_asides(tmp_path, {"state"})
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, half[1]])
+    remove_asides(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_the_systems_errors_become_ours(tmp_path: Path) -> None:
