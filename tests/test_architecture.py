@@ -20,7 +20,7 @@ ROOT = Path(skilldistill.__file__).parent
 FLOORS = (
     {
         *("errors", "config", "domain", "progress", "randomness", "regular", "settings"),
-        *("threads", "training_state"),
+        *("palette", "threads", "training_state"),
     },
     {"duel", "workspace", "data"},
     {"experts", "policy"},

@@ -9,12 +9,13 @@ from html import escape
 from pathlib import Path
 
 from skilldistill import __version__
-from skilldistill.evaluation.pictures import colour
+from skilldistill.evaluation.pictures import colour, limits
 from skilldistill.evaluation.report import (
     Difference,
     EvaluationReport,
     Score,
     TaskEntry,
+    decimals,
     format_figure,
     format_interval,
 )
@@ -103,9 +104,12 @@ every episode: <code>episodes.csv</code>.</p>
 def _overview(report: EvaluationReport) -> str:
     heads = "".join(f"<th>{escape(t.name)}<small>{escape(t.main_metric)}</small></th>"
                     for t in report.tasks)  # fmt: skip
+    table = report.table()
+    columns = zip(*(scores for _, scores in table), strict=True)
+    places = [decimals(filter(None, column)) for column in columns]
     rows = "".join(
-        f"<tr><th>{_name(report, label)}</th>{''.join(map(_cell, scores))}</tr>"
-        for label, scores in report.table()
+        f"<tr><th>{_name(report, label)}</th>{''.join(map(_cell, scores, places))}</tr>"
+        for label, scores in table
     )
     return f"""<h2>At a glance</h2>
 <div class="scroll"><table><caption>Main metric of each task: mean and 95 % interval</caption>
@@ -116,12 +120,11 @@ def _comparison(report: EvaluationReport) -> str:
     others = [p.label for p in report.policies if p.label != report.versus]
     if not others:
         return ""
+    columns = [[report.difference(label, task.name) for label in others] for task in report.tasks]
+    places = [decimals(filter(None, column)) for column in columns]
     rows = ""
-    for label in others:
-        cells = ""
-        for task in report.tasks:
-            found = report.difference(label, task.name)
-            cells += "<td></td>" if found is None else _difference(found)
+    for label, *found in zip(others, *columns, strict=True):
+        cells = "".join(map(_difference, found, places))
         rows += f"<tr><th>{_name(report, label)}</th>{cells}</tr>"
     heads = "".join(f"<th>{escape(task.name)}</th>" for task in report.tasks)
     return f"""<h2>Compared with {escape(report.versus)}</h2>
@@ -169,7 +172,7 @@ def _finetuning(report: EvaluationReport) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3f}" if isinstance(value, float) else "–"
+    return format_figure(value, 3) if isinstance(value, float) else "–"
 
 
 def _task(report: EvaluationReport, task: TaskEntry) -> str:
@@ -200,18 +203,20 @@ def _drawings(drawings: Mapping[str, Path]) -> str:
 
 
 _LEFT, _RIGHT, _WIDTH, _ROW = 130, 190, 720, 26
+_LETTER = 8.5
+"""Width of a letter beside a bar, with what keeps the last one off the edge."""
 
 
 def bars(report: EvaluationReport, scores: Iterable[Score], *, unit: str) -> str:
     """Horizontal bars with intervals as an SVG image, one per policy."""
     shown = list(scores)
-    ends = [x for s in shown for x in (s.mean, s.low, s.high) if not math.isnan(x)]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    high = 1.0 if low == 0 and 0 < high <= 1 else high
-    span = (high - low) or 1.0
+    places = decimals(shown)
+    words = [_words(score, places) for score in shown]
+    width = _WIDTH - _LEFT - max(_RIGHT, _LETTER * max(map(len, words), default=0))
+    low, high = limits(shown)
 
     def x(value: float) -> float:
-        return _LEFT + (value - low) / span * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (value - low) / (high - low) * width
 
     height = _ROW * len(shown) + 8
     parts = [
@@ -239,16 +244,20 @@ def bars(report: EvaluationReport, scores: Iterable[Score], *, unit: str) -> str
                 f'M{a:.1f} {middle - 5:.1f}v10M{b:.1f} {middle - 5:.1f}v10"/>'
             )
             after = max(after, b)
-        missing = f" · {score.missing} without" if score.missing else ""
         parts.append(
             f'<text class="soft" x="{after + 10:.1f}" y="{middle + 4.5:.1f}">'
-            f"{escape(format_interval(score))}{missing}</text>"
+            f"{escape(words[place])}</text>"
         )
-    spoken = "; ".join(f"{score.policy} {format_interval(score)}" for score in shown)
+    spoken = "; ".join(f"{score.policy} {format_interval(score, places)}" for score in shown)
     return (
         f'<svg role="img" aria-label="{escape(unit)}: {escape(spoken)}" '
         f'viewBox="0 0 {_WIDTH} {height}">{"".join(parts)}</svg>'
     )
+
+
+def _words(score: Score, places: int) -> str:
+    missing = f" · {score.missing} without" if score.missing else ""
+    return format_interval(score, places) + missing
 
 
 def _short(label: str) -> str:
@@ -267,22 +276,21 @@ def _name(report: EvaluationReport, label: str) -> str:
     )
 
 
-def _cell(score: Score | None) -> str:
+def _cell(score: Score | None, places: int) -> str:
     if score is None:
         return "<td></td>"
-    if math.isnan(score.low):
-        return f"<td>{format_figure(score.mean)}</td>"
-    ends = f"{format_figure(score.low)} to {format_figure(score.high)}"
-    return f"<td>{format_figure(score.mean)}<small>{ends}</small></td>"
+    mean, low, high = (format_figure(x, places) for x in (score.mean, score.low, score.high))
+    ends = "" if math.isnan(score.low) else f"<small>{low} to {high}</small>"
+    return f"<td>{mean}{ends}</td>"
 
 
-def _difference(found: Difference) -> str:
+def _difference(found: Difference | None, places: int) -> str:
+    if found is None:
+        return "<td></td>"
     if math.isnan(found.mean):
         return "<td>–</td>"
     word = "" if not found.clear else ' class="good"' if found.mean > 0 else ' class="bad"'
-    note = f"{format_figure(found.low)} to {format_figure(found.high)}"
+    note = f"{format_figure(found.low, places)} to {format_figure(found.high, places)}"
     if found.p_value is not None:
         note += f", p {'&lt; 0.001' if found.p_value < 0.001 else f'= {found.p_value:.3f}'}"
-    mean = format_figure(found.mean)
-    sign = "+" if found.mean > 0 else ""
-    return f"<td{word}>{sign}{mean}<small>{note}</small></td>"
+    return f"<td{word}>{format_figure(found.mean, places, signed=True)}<small>{note}</small></td>"

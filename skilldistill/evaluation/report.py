@@ -12,7 +12,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
@@ -28,6 +28,8 @@ from skilldistill.workspace.manifest import plain
 
 RANDOM, COMPOSITE = "random", "composite"
 """Labels of the policies between which retention measures: chance, and the experts."""
+_ROUNDING = 1e-9
+"""Parts of a figure that are no part of what was measured."""
 _AGAIN = "evaluate again with this version: `skilldistill evaluate`"
 
 
@@ -295,22 +297,46 @@ def episodes_csv(rollouts: Mapping[tuple[str, str], Rollout]) -> str:
     return text.getvalue()
 
 
-def format_figure(value: float) -> str:
-    """A figure at a readable precision, and a dash for one that is undefined."""
+def decimals(scores: Iterable[Score]) -> int:
+    """Places after the point for figures that stand side by side, which all get the same.
+
+    They tell two digits of how wide the intervals are, by the median of these. Where none has a
+    width, they tell the means exactly, unless that takes more than three digits of the largest.
+    """
+    known = [score for score in scores if math.isfinite(score.mean)]
+    size = max((abs(score.mean) for score in known), default=0.0)
+    lengths = sorted(score.high - score.low for score in known)
+    # a difference in the last bits is rounding
+    widths = [width for width in lengths if math.isfinite(width) and width > _ROUNDING * size]
+    if widths:
+        return max(0, 1 - math.floor(math.log10(widths[(len(widths) - 1) // 2])))
+    most = max(0, 3 - math.ceil(math.log10(size))) if size else 0
+    exact = (
+        places
+        for places in range(most)
+        if all(math.isclose(x.mean, round(x.mean, places), rel_tol=_ROUNDING) for x in known)
+    )
+    return next(exact, most)
+
+
+def format_figure(value: float, places: int, *, signed: bool = False) -> str:
+    """A figure with so many places after the point, and a dash for one that is undefined.
+
+    Args:
+        value: the figure; one that rounds to zero has no sign.
+        places: as many as :func:`decimals` found for it and its neighbours.
+        signed: write a plus before what is more than zero.
+    """
     if math.isnan(value):
         return "–"
-    size = abs(value)
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 20 else f"{value:.3f}"
+    shown = round(value, places) + 0.0  # turns -0.0 into 0.0
+    return f"{'+' if signed and shown > 0 else ''}{shown:,.{places}f}"
 
 
-def format_interval(score: Score) -> str:
+def format_interval(score: Score, places: int) -> str:
     """``0.973 [0.951, 0.990]``, or a dash where the figure is undefined."""
-    if math.isnan(score.mean):
-        return "–"
-    if math.isnan(score.low):
-        return format_figure(score.mean)
-    ends = f"[{format_figure(score.low)}, {format_figure(score.high)}]"
-    return f"{format_figure(score.mean)} {ends}"
+    mean, low, high = (format_figure(x, places) for x in (score.mean, score.low, score.high))
+    return mean if math.isnan(score.mean) or math.isnan(score.low) else f"{mean} [{low}, {high}]"
 
 
 def _retention(

@@ -8,7 +8,9 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,13 +21,19 @@ from skilldistill.evaluation.report import (
     EvaluationReport,
     PolicyEntry,
     Score,
+    TaskEntry,
     assemble,
+    decimals,
     episodes_csv,
     format_figure,
     format_interval,
 )
 from skilldistill.evaluation.rollout import Rollout
 from tests import tiny
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 LABELS = ("random", "composite", "distilled", "<b>odd</b>")
 MEANS = {"random": 0.2, "composite": 0.9, "distilled": 0.85, "<b>odd</b>": 0.5}
@@ -206,16 +214,70 @@ def test_every_episode_is_kept_exactly() -> None:
             assert row["value"] == "" if math.isnan(value) else float(row["value"]) == value
 
 
-def test_figures_are_shown_at_a_readable_precision() -> None:
-    shown = [format_figure(x) for x in (0.98765, 3.14159, 31.4159, 314.159, math.nan)]
-    assert shown == ["0.988", "3.142", "31.4", "314", "–"]
+def score(mean: float, low: float = math.nan, high: float = math.nan) -> Score:
+    return Score(
+        policy="one", task="steer", metric="score", mean=mean, low=low, high=high,
+        n=40, missing=0, method="bca",
+    )  # fmt: skip
 
 
-def test_intervals_are_shown_as_far_as_they_are_known(report: EvaluationReport) -> None:
-    score = dataclasses.replace(report.scores[0], mean=0.5, low=0.25, high=0.75)
-    assert format_interval(score) == "0.500 [0.250, 0.750]"
-    assert format_interval(dataclasses.replace(score, low=math.nan)) == "0.500"
-    assert format_interval(dataclasses.replace(score, mean=math.nan)) == "–"
+def around(mean: float, half: float) -> Score:
+    return score(mean, mean - half, mean + half)
+
+
+@pytest.mark.parametrize(
+    ("half", "places"),
+    [(2600, 0), (26, 0), (5.1, 0), (2.6, 1), (0.26, 2), (0.04, 3), (0.0004, 5), (4e-6, 7)],
+)
+def test_an_interval_decides_how_many_digits_are_told(half: float, places: int) -> None:
+    assert decimals([around(-104.3, half)]) == places
+
+
+def test_figures_side_by_side_have_one_precision() -> None:
+    found = [around(-134, 3), around(-36.1, 9), around(-6.83, 9.4)]
+    places = decimals(found)
+    assert [format_interval(x, places) for x in found] == [
+        "-134 [-137, -131]",
+        "-36 [-45, -27]",
+        "-7 [-16, 3]",
+    ]
+
+
+def test_neither_a_certain_nor_an_unknown_figure_decides_the_precision() -> None:
+    usual = around(235, 6)
+    hollow = score(math.nan, math.nan, math.nan)
+    assert decimals([score(400, 400, 400), hollow, usual, score(227)]) == decimals([usual])
+    noise = score(400, 400 - 6e-14, 400)
+    assert decimals([noise, usual]) == decimals([usual])
+    assert decimals([noise]) == 0
+
+
+def test_figures_without_intervals_are_told_exactly_or_with_three_digits() -> None:
+    def shown(*means: float) -> list[str]:
+        places = decimals(map(score, means))
+        return [format_figure(mean, places) for mean in means]
+
+    assert shown(150, 132) == ["150", "132"]
+    assert shown(0.5, 1) == ["0.5", "1.0"]
+    assert shown(1 / 3, 1) == ["0.333", "1.000"]
+    assert shown(31.4159) == ["31.4"]
+    assert shown(-0.000123456) == ["-0.000123"]
+    assert shown(0) == ["0"]
+    assert shown(math.nan) == ["–"]
+    assert decimals([]) == 0
+
+
+def test_what_rounds_to_zero_has_no_sign_and_large_figures_are_grouped() -> None:
+    assert format_figure(-0.0004, 3) == format_figure(0.0004, 3, signed=True) == "0.000"
+    assert format_figure(0.0006, 3, signed=True) == "+0.001"
+    assert format_figure(-0.0006, 3, signed=True) == "-0.001"
+    assert format_figure(-100_000.4, 0) == "-100,000"
+
+
+def test_intervals_are_shown_as_far_as_they_are_known() -> None:
+    assert format_interval(score(0.5, 0.25, 0.75), 3) == "0.500 [0.250, 0.750]"
+    assert format_interval(score(0.5, math.nan), 3) == "0.500"
+    assert format_interval(score(math.nan), 3) == "–"
 
 
 # ------------------------------------------------------------------ the page
@@ -272,7 +334,8 @@ def test_every_chart_stands_under_its_task_with_its_own_figures(report: Evaluati
         section = text.split(f"<h2>{task.name}</h2>")[1].split("</svg>")[0]
         (spoken,) = re.findall(r'aria-label="score: ([^"]*)"', section)
         scores = [score for score in report.scores if score.task == task.name]
-        expected = [f"{score.policy} {format_interval(score)}" for score in scores]
+        places = decimals(scores)
+        expected = [f"{score.policy} {format_interval(score, places)}" for score in scores]
         assert html.unescape(spoken).split("; ") == expected
 
 
@@ -311,6 +374,25 @@ def test_bars_and_intervals_are_drawn_to_scale(report: EvaluationReport) -> None
     # an interval that is not known is not drawn
     _, ((begin, end),) = drawn(report, score(0.5, math.nan, math.nan))
     assert begin < end
+
+
+def test_a_column_of_the_page_has_one_precision_and_no_signed_zero() -> None:
+    many = {"one": {"score": around(104.3, 2.4)}, "two": {"score": around(-0.04, 2.4)}}
+    text = page.render(side_by_side(many))
+    assert "<td>104.3<small>101.9 to 106.7</small></td>" in text
+    assert "<td>0.0<small>-2.4 to 2.4</small></td>" in text
+    assert "104.3 [101.9, 106.7]" in text
+    assert not re.search(r"[-−]0\.?0*[^\d.]", text.split("</style>")[1])
+
+
+def test_figures_beside_a_bar_stay_on_the_page() -> None:
+    many = {"one": {"score": around(1e5, 0.26)}, "two": {"score": around(0.1, 0.26)}}
+    found = side_by_side(many)
+    svg = page.bars(found, [dataclasses.replace(x, missing=12) for x in found.scores], unit="x")
+    words = re.findall(r'<text class="soft" x="([\d.]+)"[^>]*>([^<]*)<', svg)
+    assert words[0][1] == "100,000.00 [99,999.74, 100,000.26] · 12 without"
+    for x, text in words:
+        assert float(x) + 8 * len(text) < 720
 
 
 def test_a_long_label_is_cut_at_its_beginning(report: EvaluationReport) -> None:
@@ -371,3 +453,115 @@ def test_without_matplotlib_there_are_no_pictures(
 
 def test_every_policy_has_a_colour_of_its_own(report: EvaluationReport) -> None:
     assert len({pictures.colour(report, label) for label in LABELS}) == len(LABELS)
+    labels = ["random", *(f"policy {place}" for place in range(12))]
+    many = side_by_side({label: {"score": around(1, 0.1)} for label in labels})
+    assert len({pictures.colour(many, label) for label in labels}) == 13
+
+
+def side_by_side(scores: dict[str, dict[str, Score]], task: str = "steer") -> EvaluationReport:
+    """A report of one task with these scores by policy and metric."""
+    metrics = tuple(next(iter(scores.values())))
+    return EvaluationReport(
+        domain="own", episodes=40, seed=0, first_episode=0, opponent="", versus="",
+        policies=tuple(PolicyEntry(label=x, ref=x, kind="checkpoint") for x in scores),
+        tasks=(TaskEntry(name=task, metrics=metrics, main_metric=metrics[0], skill=False),),
+        scores=tuple(
+            dataclasses.replace(found[metric], policy=label, task=task, metric=metric)
+            for metric in metrics
+            for label, found in scores.items()
+        ),
+        differences=(),
+        retention=(),
+    )  # fmt: skip
+
+
+def sheet(
+    report: EvaluationReport, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Figure, list[tuple[str, Bbox]]]:
+    """The picture of a report of one task, and where its words stand in it."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    figures: list[Any] = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figures.append(figure)
+    )
+    pictures.draw(report, folder)
+    (figure,) = figures
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    outside = set()  # numbers of an axis that lie beyond its ends are not drawn
+    for ax in figure.axes:
+        for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            for tick in axis.get_major_ticks():
+                if not min(low, high) <= tick.get_loc() <= max(low, high):
+                    outside |= {tick.label1, tick.label2}
+    words = [
+        (text.get_text(), text.get_window_extent(canvas.get_renderer()))
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text() and text not in outside
+    ]
+    return figure, words
+
+
+NAMES = {
+    "one": ["student"],
+    "the usual": ["random", "composite", "distilled", "finetuned"],
+    "twelve": ["random", "composite", *(f"policy-{place}" for place in range(10))],
+    "thirty": [f"policy-{place}" for place in range(30)],
+    "long": [
+        "random",
+        "/home/me/arena/policies/the_best_of_all_of_them/step-000120",
+        "$x_1$",
+        "b$",
+    ],
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_no_words_of_a_picture_touch_or_leave_it(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    kinds = {
+        "share": lambda: around(rng.random(), 0.02),
+        "less_than_nothing": lambda: around(-30 * rng.random(), 1.5),
+        "lead": lambda: around(200 * rng.random() - 100, 4),
+        "large": lambda: around(2e5 * rng.random(), 900),
+        "huge": lambda: around(3e6 * rng.random(), 2e4),
+        "tiny_interval_and_a_name_that_is_long": lambda: around(0.5 + 1e-4 * rng.random(), 1e-5),
+        "tiny": lambda: around(1e-5 * rng.random(), 1e-6),
+        "unknown": lambda: score(math.nan),
+        "alone": lambda: score(rng.random()),
+    }
+    found = side_by_side({name: {kind: kinds[kind]() for kind in kinds} for name in names})
+    figure, words = sheet(found, tmp_path, monkeypatch)
+    assert len(words) > len(names) * len(kinds)
+    for text, box in words:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    for (text, box), (other, its) in combinations(words, 2):
+        apart = box.x1 <= its.x0 or its.x1 <= box.x0 or box.y1 <= its.y0 or its.y1 <= box.y0
+        assert apart, (text, other)
+    for ax in figure.axes:
+        covered = [text for text, box in words if ax.bbox.count_overlaps([box])]
+        assert set(covered) <= {"nothing measured"}
+
+
+def test_a_picture_tells_every_figure_of_a_metric_at_one_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means = {"a": -134.0, "b": -36.1, "c": -6.83, "d": 104.3, "e": math.nan}
+    many = {name: {"lead": around(mean, 2.4)} for name, mean in means.items()}
+    _, words = sheet(side_by_side(many), tmp_path, monkeypatch)
+    shown = {text for text, _ in words}
+    assert {"−134.0", "−36.1", "−6.8", "104.3", "–", "nothing measured"} <= shown
+
+
+def test_bars_too_small_for_a_share_can_be_seen() -> None:
+    assert pictures.limits([around(0.002, 0.001)]) == (0, pytest.approx(0.003))
+    assert pictures.limits([around(0.02, 0.01)]) == (0, 1)
+    assert pictures.limits([score(0, 0, 0.004)]) == (0, 1)
+    assert pictures.limits([score(math.nan)]) == (0, 1)
+    assert pictures.limits([around(-3, 1), around(20, 2)]) == (-4, 22)
