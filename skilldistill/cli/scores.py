@@ -123,6 +123,7 @@ def _no_gain(report: EvaluationReport, task: str, tuned: str) -> str:
     if start is not None and goal is not None and start.high >= goal.mean:
         advice = (
             f"that one does as well as {COMPOSITE} already, so compare their other metrics "
-            "in the report, or evaluate with another `--opponent`"
+            "in the report"
         )
+        advice += ", or evaluate with another `--opponent`" if report.opponent else ""
     return f"{tuned} is not clearly better than {gain.versus} in {task} {figures}: {advice}"

@@ -71,7 +71,7 @@ def render(
         drawings: pictures of episodes, by caption; they become part of the document.
     """
     tasks = "".join(_task(report, task) for task in report.tasks)
-    against = f", fights against <b>{escape(report.opponent)}</b>" if report.opponent else ""
+    against = f", opponent <b>{escape(report.opponent)}</b>" if report.opponent else ""
     made = f"<p class='soft'>Made by <code>{escape(command)}</code></p>" if command else ""
     return f"""<!doctype html>
 <html lang="en">
@@ -163,7 +163,7 @@ def _finetuning(report: EvaluationReport) -> str:
     for policy in tuned:
         cells = "".join(f"<td>{_plain(policy.finetuning.get(name))}</td>" for name in _RUN)
         rows += f"<tr><th>{_name(report, policy.label)}</th>{cells}</tr>"
-    caption = "Collapse depth: how far the fight's score fell below the start's, early on"
+    caption = "Collapse depth: how far the combined task's score fell below the start's, early on"
     return f"""<h2>How the fine-tuning went</h2>
 <div class="scroll"><table><caption>{caption}</caption>
 <thead><tr><th>policy</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"""

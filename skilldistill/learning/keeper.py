@@ -69,11 +69,11 @@ class Keeper:
         self.latest: dict[str, float] = {}
         self._good: dict[str, Any] = {}
         self._best = -math.inf
-        """Highest mean score in the fight of weights that were kept."""
+        """Highest mean score in the combined task of weights that were kept."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The fight first, then the skills."""
+        """The combined task first, then the skills."""
         return (self._domain.combined, *self._domain.skill_names)
 
     @property
@@ -98,7 +98,7 @@ class Keeper:
     def look(self, *, regular: bool) -> None:
         """Have the policy judged where that is due.
 
-        Within the early window every rollout is scored, in the fight alone to be quick.
+        Within the early window every rollout is scored, in the combined task alone to be quick.
 
         Args:
             regular: whether it is the rollout's turn.

@@ -20,7 +20,7 @@ from skilldistill.policy.player import NetworkPolicy
 
 START_RATING = 1000.0
 K_FACTOR = 32.0
-"""Most points a match (many fights, one score) can move a rating."""
+"""Most points a match (many episodes, one score) can move a rating."""
 
 Versus = Callable[[Policy, Policy], float]
 """Lets the first play against the second; returns the first's score in [0, 1]."""

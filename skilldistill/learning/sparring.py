@@ -139,7 +139,7 @@ def stagger(
 def skill_states(
     network: DistilledPolicyNetwork, *, seed: int, rows: int = 2048
 ) -> dict[str, np.ndarray]:
-    """What a policy sees in the skills' own tasks, which fights seldom show it.
+    """What a policy sees in the skills' own tasks, which the combined one seldom shows it.
 
     Args:
         network: who plays.

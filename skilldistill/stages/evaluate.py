@@ -207,7 +207,7 @@ def player(found: ResolvedPolicy, task: str) -> Policy | None:
     """What plays a task for a policy; None if it has nothing to say there."""
     if found.skill is not None:
         return found.policy if task == found.skill else None
-    if found.kind == "scripted":  # a fighter of the combined task, in the other seat
+    if found.kind == "scripted":  # an opponent of the combined task, in the other seat
         return found.policy if task == found.domain.combined else None
     if found.by_skill and task in found.by_skill:
         return found.by_skill[task]

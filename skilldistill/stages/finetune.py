@@ -40,7 +40,7 @@ ZIP_FILE = "ppo.zip"
 GUARD_EPISODES_FROM = 1_000_000
 """Index of the first episode the guard plays: `evaluate` plays none of these."""
 MATCH_EPISODES = 16
-"""Fights per side and match for the ratings of self-play."""
+"""Episodes per side and match for the ratings of self-play."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _evaluator(
     opponents: Opponents,
     stop: StopCheck,
 ) -> Evaluate:
-    """Play tasks for the guard, in the fight against the first opponent that never changes."""
+    """Play tasks for the guard, the combined one against the first opponent that never changes."""
     steady = [rival for rival in opponents if rival not in (SELF, START)]
     opponent = steady[0] if steady else None
 

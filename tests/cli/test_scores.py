@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
+
 from skilldistill.cli import scores
 from skilldistill.evaluation.report import (
     Difference,
@@ -97,6 +99,29 @@ def test_advice_on_fine_tuning_is_for_policies_that_were_fine_tuned() -> None:
 def test_a_student_whose_interval_comes_near_the_composite_needs_no_advice() -> None:
     assert scores.notes(report(**GOOD, student={"walk": 0.9, "fight": 0.89})) == []
     assert len(scores.notes(report(**GOOD, student={"walk": 0.9, "fight": 0.87}))) == 1
+
+
+@pytest.mark.parametrize("opponent", ["", "sleepy"])
+def test_another_opponent_is_advised_only_where_there_are_any(opponent: str) -> None:
+    equal = {"walk": 0.9, "fight": 0.99}
+    found = report(**GOOD, start=equal, successor=equal)
+    *others, successor = found.policies
+    found = replace(
+        found,
+        opponent=opponent,
+        versus="start",
+        policies=(*others, replace(successor, finetuning={"collapse_depth": 0.0})),
+        differences=(
+            Difference(
+                policy="successor", task="fight", metric="m", mean=0.0, low=-0.1, high=0.1, n=100,
+                missing=0, method="t", versus="start", better=1, worse=1, p_value=None,
+            ),
+        ),
+    )  # fmt: skip
+    (note,) = scores.notes(found)
+    assert note.startswith("successor is not clearly better than start in fight")
+    assert "compare their other metrics in the report" in note
+    assert ("--opponent" in note) == bool(opponent)
 
 
 def test_an_expert_no_better_than_chance_is_named_and_nothing_else_advised() -> None:

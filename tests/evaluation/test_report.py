@@ -328,6 +328,12 @@ def test_the_page_is_sound_and_loads_nothing(report: EvaluationReport) -> None:
         assert expected in checker.text
 
 
+def test_the_page_has_no_words_of_the_duel(report: EvaluationReport) -> None:
+    text = page.render(report)
+    assert "the combined task's score fell below the start's" in text
+    assert not re.search(r"fight|duel|enemy|\bwins?\b", text)
+
+
 def test_every_chart_stands_under_its_task_with_its_own_figures(report: EvaluationReport) -> None:
     text = page.render(report)
     for task in report.tasks:
