@@ -165,6 +165,7 @@ def _policies(workspace: Workspace, domain: Domain, config: EvaluateConfig) -> l
     """Who plays, in the report's order, each once and with a label of its own."""
     refs = list(config.policies) or default_refs(workspace, domain)
     baselines = [RANDOM, COMPOSITE] if config.baselines else []
+    check_domain(workspace, domain, refs)
     found = [references.resolve_policy(ref, workspace, domain) for ref in (*baselines, *refs)]
     unique = list({policy.ref: policy for policy in found}.values())
     labels = [policy.label for policy in unique]
@@ -172,6 +173,18 @@ def _policies(workspace: Workspace, domain: Domain, config: EvaluateConfig) -> l
         replace(policy, label=_longer(policy)) if labels.count(policy.label) > 1 else policy
         for policy in unique
     ]
+
+
+def check_domain(workspace: Workspace | None, domain: Domain, refs: Sequence[str]) -> None:
+    """Refuse to score baselines alone in a domain that the workspace holds nothing of.
+
+    Any other policy has a domain of its own, which is compared when it is loaded.
+
+    Raises:
+        ConfigurationError: it holds only things of other domains.
+    """
+    if all(ref in (RANDOM, COMPOSITE) for ref in refs):
+        references.check_at_home(domain, workspace)
 
 
 def default_refs(workspace: Workspace, domain: Domain) -> list[str]:

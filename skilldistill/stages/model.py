@@ -53,6 +53,8 @@ class DistillationModel:
 
         Raises:
             NotFound: nothing has that name or path.
+            ConfigurationError: it plays in another domain, or the workspace holds only things of
+                other domains than a baseline would play in.
             CorruptFile: its file is damaged.
         """
         self._loaded = references.resolve_policy(ref_or_path, self._workspace, self._domain)

@@ -214,13 +214,14 @@ def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
 
 
 def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:
-    from skilldistill.stages.evaluate import default_refs
+    from skilldistill.stages.evaluate import check_domain, default_refs
 
     domain = domains.find(config.domain)
     if config.task != "all":
         domain.task(config.task)
     references.load_opponent(config.opponent, workspace, domain)
     chosen = config.policies or default_refs(_needed(workspace), domain)
+    check_domain(workspace, domain, chosen)
     given = [references.resolve_policy(ref, workspace, domain).ref for ref in chosen]
     baselines = [references.RANDOM, references.COMPOSITE] if config.baselines else []
     refs = dict.fromkeys([*baselines, *given])

@@ -90,7 +90,8 @@ def load_policy(
 
     Raises:
         NotFound: nothing has that name or path.
-        ConfigurationError: the policy plays in another domain, or the file is no policy of ours.
+        ConfigurationError: the policy plays in another domain, or the file is no policy of ours;
+            or a baseline is to play in a domain that the workspace holds nothing of.
         CorruptFile: its file is damaged.
     """
     return resolve_policy(ref_or_path, workspace, domain, deterministic=deterministic).policy
@@ -109,6 +110,8 @@ def resolve_policy(
     if isinstance(ref_or_path, str):
         kind, colon, name = text.partition(":")
         if not colon and text in (RANDOM, COMPOSITE):
+            if wanted is None:
+                check_at_home(domains.find(), workspace or _nearby_workspace())
             return _baseline(text, workspace, wanted or domains.find(), deterministic)
         if kind == "shipped" and colon:
             owner = wanted or domains.find()
@@ -155,6 +158,26 @@ def load_opponent(
         return name, ()
     found = resolve_policy(name, workspace, domain)
     return found.policy, found.parents
+
+
+def check_at_home(domain: Domain, workspace: Workspace | None) -> None:
+    """Refuse a domain that nothing in a workspace belongs to, where other things do.
+
+    For policies that play in any domain, such as :data:`COMPOSITE`: nothing else says that it is
+    the wrong one. Reports do not count, since one may have been made in the wrong domain.
+
+    Raises:
+        ConfigurationError: the workspace holds experts, datasets and checkpoints of others only.
+    """
+    artefacts = workspace.artefacts() if workspace is not None else []
+    known = [entry.config for entry in artefacts if entry.kind != "report"]
+    held = {config.get("domain", domain.name) for config in known}
+    if workspace is not None and held and domain.name not in held:
+        raise ConfigurationError(
+            f"{workspace.root} holds nothing that plays in domain {domain.name!r}, only in "
+            f"{' and '.join(map(repr, sorted(held)))}",
+            hint=f"add `--domain {min(held)}`, or take another workspace with `-w`",
+        )
 
 
 def check_policy_name(name: str, domain: Domain) -> str:

@@ -14,8 +14,11 @@ from skilldistill import domain as domains
 from skilldistill.config import EvaluateConfig
 from skilldistill.errors import ConfigurationError, DiskProblem, Interrupted, NotFound
 from skilldistill.evaluation.report import EvaluationReport
+from skilldistill.policy import checkpoint
+from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
 from skilldistill.stages.evaluate import FIRST_EPISODE, evaluate, player
+from skilldistill.stages.plan import plan
 from skilldistill.stages.references import resolve_policy
 from skilldistill.workspace.store import Workspace
 from tests import tiny
@@ -263,6 +266,34 @@ def test_nobody_is_met_in_a_domain_without_opponents(workspace: Workspace) -> No
             evaluate(workspace, config("composite", opponent=named))
         assert "leave out `--opponent`" in caught.value.hint
     assert not workspace.artefacts("report")
+
+
+def test_baselines_alone_play_in_a_domain_that_the_workspace_holds_things_of(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    duel = {"domain": "duel", "task": "combined", "episodes": 2}
+    for use in (evaluate, lambda place, given: plan("evaluate", given, place)):
+        for names in (("composite",), ("random", "composite")):
+            with pytest.raises(ConfigurationError, match="'duel', only in 'tiny'") as caught:
+                use(workspace, config(*names, **duel))
+            assert "add `--domain tiny`" in caught.value.hint
+    assert not workspace.artefacts("report")
+    checkpoint.save(tmp_path / "mine", DistilledPolicyNetwork.for_domain(domains.find("duel"), 16))
+    fighter = str(tmp_path / "mine")  # knows its domain
+    assert evaluate(workspace, config(fighter, **duel)).report.domain == "duel"
+    with pytest.raises(ConfigurationError):  # a report alone makes no home
+        evaluate(workspace, config("random", **duel))
+    with workspace.draft("dataset", "walks") as draft:
+        draft.path.write_bytes(b"")
+        draft.commit(command="test", config={"domain": "duel"}, seed=0)
+    for given in (config("random", **duel), config("random", task="both")):
+        assert evaluate(workspace, given).report.domain == given.domain
+
+
+def test_a_new_workspace_is_at_home_in_every_domain(tmp_path: Path) -> None:
+    new = Workspace.create(tmp_path / "new")
+    duel = config("random", domain="duel", task="combined", episodes=2, baselines=False)
+    assert evaluate(new, duel).report.domain == "duel"
 
 
 def test_a_fine_tuned_students_entry_tells_how_it_went(workspace: Workspace) -> None:

@@ -106,6 +106,21 @@ def test_experts_and_composite_play_what_they_can(workspace: Workspace) -> None:
     assert model.load("composite").evaluate(3)["both"]["score"] > 0.8
 
 
+def test_a_baseline_does_not_play_in_a_domain_that_the_workspace_holds_nothing_of(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in (DistillationModel(), DistillationModel(workspace)):
+        for name in ("composite", "random"):
+            with pytest.raises(ConfigurationError, match="'duel', only in 'tiny'") as caught:
+                model.load(name)
+            assert "--domain tiny" in caught.value.hint
+    assert DistillationModel(workspace, domain="duel").load("composite").ref == "composite"
+    new = Workspace.create(tmp_path / "new")
+    assert DistillationModel(new).load("composite").ref == "composite"
+    monkeypatch.chdir(new.root)
+    assert DistillationModel().load("random").ref == "random"
+
+
 def test_render_draws_where_it_is_told(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot draw"):
         DistillationModel().load("distilled").evaluate(2, render=True)
