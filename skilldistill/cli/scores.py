@@ -23,8 +23,10 @@ def report_table(console: Console, report: EvaluationReport) -> None:
     between = "\n" if console.is_terminal else " "  # a log keeps a table's title on one line
     columns = ["policy", *(f"{task.name}{between}{task.main_metric}" for task in report.tasks)]
     grid = table(columns, right=columns[1:], gap=2 if console.is_terminal else 3)
-    for label, scores in report.table():
-        grid.add_row(escaped(label), *(_score(score) for score in scores))
+    labels, rows = zip(*report.table(), strict=True)
+    cells = [_column(scores) for scores in zip(*rows, strict=True)]
+    for label, *shown in zip(labels, *cells, strict=True):
+        grid.add_row(escaped(label), *shown)
     print_table(console, grid)
     opponent = f", opponent {report.opponent}" if report.opponent else ""
     console.print(
@@ -36,10 +38,19 @@ def report_table(console: Console, report: EvaluationReport) -> None:
         console.print(f"[yellow]note:[/] {escaped(note)}", soft_wrap=True)
 
 
-def _score(score: Score | None) -> str:
-    if score is None or not math.isfinite(score.mean):
-        return "–"
-    return f"{score.mean:.3f} ± {(score.high - score.low) / 2:.3f}"
+def _column(scores: Sequence[Score | None]) -> list[str]:
+    """A task's cells, all at one precision."""
+    from skilldistill.evaluation.report import decimals, format_figure  # numpy loads here
+
+    places = decimals(filter(None, scores))
+    shown = []
+    for score in scores:
+        mean, half = (
+            (math.nan,) * 2 if score is None else (score.mean, (score.high - score.low) / 2)
+        )
+        known = f" ± {format_figure(half, places)}" if math.isfinite(half) else ""
+        shown.append(format_figure(mean, places) + known)
+    return shown
 
 
 def notes(report: EvaluationReport) -> list[str]:
@@ -91,6 +102,8 @@ def _shortfalls(
     report: EvaluationReport, task: str, students: Sequence[PolicyEntry]
 ) -> Iterator[str]:
     """Notes on students below the experts, unless one got there: what to do is no news then."""
+    from skilldistill.evaluation.report import decimals, format_figure  # numpy loads here
+
     near = {student.label: _near_composite(report, student.label, task) for student in students}
     if any(near.values()):
         return
@@ -103,18 +116,25 @@ def _shortfalls(
         advice = "distill with `--rounds 5`, or fine-tune"
         if student.finetuning:
             advice = "fine-tune for more `--timesteps`"
+        places = decimals([own, goal])
         yield (
-            f"{student.label} reaches {own.mean:.3f} in {task} where {COMPOSITE} reaches "
-            f"{goal.mean:.3f}: {advice}"
+            f"{student.label} reaches {format_figure(own.mean, places)} in {task} where "
+            f"{COMPOSITE} reaches {format_figure(goal.mean, places)}: {advice}"
         )
 
 
 def _no_gain(report: EvaluationReport, task: str, tuned: str) -> str:
     """What there is to say of a fine-tuned policy that is not above the one it is compared with."""
+    from skilldistill.evaluation.report import decimals, format_figure  # numpy loads here
+
     gain = report.difference(tuned, task)
     if gain is None or gain.low > 0 or not math.isfinite(gain.mean):
         return ""
-    figures = f"({gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+    mean, low, high = (
+        format_figure(value, decimals([gain]), signed=True)
+        for value in (gain.mean, gain.low, gain.high)
+    )
+    figures = f"({mean}, 95 % interval {low} to {high})"
     if gain.high < 0:
         advice = f"go on with {gain.versus}, or fine-tune for more `--timesteps`"
         return f"{tuned} is worse than {gain.versus} in {task} {figures}: {advice}"

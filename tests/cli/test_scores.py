@@ -91,7 +91,7 @@ def test_advice_on_fine_tuning_is_for_policies_that_were_fine_tuned() -> None:
     _, short, lost = scores.notes(found)
     assert short.endswith("composite reaches 1.000: fine-tune for more `--timesteps`")
     assert lost == (
-        "second is worse than student in fight (-0.100, 95 % interval -0.150 to -0.050): "
+        "second is worse than student in fight (-0.10, 95 % interval -0.15 to -0.05): "
         "go on with student, or fine-tune for more `--timesteps`"
     )
 
@@ -145,3 +145,28 @@ def test_the_score_table_fits_an_ordinary_terminal() -> None:
     shown = text(console)
     assert "…" not in shown
     assert shown.splitlines()[1].split()[-2:] == ["a_long_metric"] * 2
+
+
+def test_a_column_has_the_digits_of_its_intervals_and_no_signed_zero() -> None:
+    found = report(
+        one={"walk": 12_345.678, "fight": -0.0001}, two={"walk": 104.3, "fight": math.nan}
+    )
+    wide = tuple(
+        replace(score, low=score.mean - 25, high=score.mean + 25) if score.task == "walk" else score
+        for score in found.scores
+    )
+    console = terminal(100)
+    scores.report_table(console, replace(found, scores=wide))
+    rows = [line.split() for line in text(console).splitlines()[2:4]]
+    assert rows == [
+        ["one", "12,346", "±", "25", "0.000", "±", "0.020"],
+        ["two", "104", "±", "25", "–"],
+    ]
+
+
+def test_a_figure_whose_interval_is_unknown_stands_alone() -> None:
+    found = report(one={"walk": 0.25, "fight": 0.5})
+    alone = tuple(replace(score, low=math.nan, high=math.nan) for score in found.scores)
+    console = terminal(100)
+    scores.report_table(console, replace(found, scores=alone))
+    assert text(console).splitlines()[2].split() == ["one", "0.25", "0.5"]
