@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skilldistill import palette
 from skilldistill.domain import Domain
 from skilldistill.learning.distill_state import Record
 from skilldistill.learning.measures import HeadSums
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Okabe and Ito's palette, which people with any colour vision can tell apart."""
-GREY = "#8a8f98"
+KEYS = 14
+"""Lines that a column of a legend names."""
+_DASHES = ("-", "--", ":", "-.")
+"""One more style each time the colours are used up."""
 
 
 def draw(history: Sequence[Record], sums: HeadSums, domain: Domain, folder: Path) -> list[Path]:
@@ -35,8 +37,10 @@ def draw(history: Sequence[Record], sums: HeadSums, domain: Domain, folder: Path
     paths = []
     if history:
         # Never through pyplot: no window system, and no figure is kept alive.
-        figure = Figure(figsize=(10, 6), layout="constrained", dpi=120)
-        _curves(list(figure.subplots(2, 2).flat), history, domain)
+        figure = Figure(layout="constrained", dpi=120)
+        axes = figure.subplots(2, 2)
+        _curves(list(axes.flat), history, domain)
+        figure.set_size_inches(sum(5 + _beside(column) for column in axes.T), 6)
         paths.append(_save(figure, folder / "curves.png"))
     names = [dim.name for dim in domain.actions if dim.kind == "binary"]
     if names:
@@ -57,8 +61,11 @@ def _curves(axes: list[Axes], history: Sequence[Record], domain: Domain) -> None
     heads = [head.name for head in domain.heads]
     losses, buttons, angles, pull = axes
     epochs = [record["epoch"] for record in history]
-    losses.plot(epochs, [r["train_loss"] for r in history], color=GREY, label="learnt rows")
-    losses.plot(epochs, [r["loss"] for r in history], color=COLOURS[0], label="held-out rows")
+    for name, label, colour in (
+        ("train_loss", "learnt rows", palette.GREY),
+        ("loss", "held-out rows", palette.colour(1)),
+    ):
+        losses.plot(epochs, [record[name] for record in history], color=colour, label=label)
     losses.set_title("loss")
     if min(min(r["train_loss"], r["loss"]) for r in history) > 0:
         losses.set_yscale("log")
@@ -66,24 +73,40 @@ def _curves(axes: list[Axes], history: Sequence[Record], domain: Domain) -> None
         (buttons, "agreement", "buttons: share where the student agrees"),
         (angles, "error", "continuous: mean absolute error, environment units"),
     ):
-        for colour, head in zip(COLOURS, heads, strict=False):
-            _line(ax, history, f"{head}/{figure}", head, colour)
+        for place, head in enumerate(heads):
+            _line(ax, history, f"{head}/{figure}", head, place)
         ax.set_title(title)
     angles.set_ylim(bottom=0)
     names = sorted({name for record in history for name in record if name.startswith("cosine/")})
-    for colour, name in zip(COLOURS, names, strict=False):
-        _line(pull, history, name, name.removeprefix("cosine/"), colour, marker="o")
-    pull.axhline(0, color=GREY, linewidth=0.8)
+    for place, name in enumerate(names):
+        _line(pull, history, name, name.removeprefix("cosine/"), place, marker="o")
+    pull.axhline(0, color=palette.GREY, linewidth=0.8)
     pull.set_ylim(-1, 1)
     pull.set_title("cosine between heads' gradients on the encoder")
     starts = [r["epoch"] for a, r in pairwise(history) if _new(a, r)]
     for ax in axes:
         for start in starts:  # a round's rows joined the data here
-            ax.axvline(start - 0.5, color=GREY, linestyle=":", linewidth=0.8)
+            ax.axvline(start - 0.5, color=palette.GREY, linestyle=":", linewidth=0.8)
         ax.set_xlabel("epoch")
         ax.spines[["top", "right"]].set_visible(False)
-        if ax.get_legend_handles_labels()[1]:
-            ax.legend(fontsize=8, frameon=False)
+        labels = ax.get_legend_handles_labels()[1]
+        ax.set_visible(bool(labels))  # no frame around nothing, as in a domain without buttons
+        if labels:
+            ax.legend(
+                loc="upper left", bbox_to_anchor=(1, 1), ncols=_columns(labels),
+                fontsize=8, frameon=False,
+            )  # fmt: skip
+
+
+def _beside(axes: Iterable[Axes]) -> float:
+    """Inches that legends take to the right of panels above one another."""
+    keys = [ax.get_legend_handles_labels()[1] for ax in axes]
+    widths = (_columns(labels) * (0.5 + 0.075 * max(map(len, labels))) for labels in keys if labels)
+    return max(widths, default=0.0)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    return -(-len(labels) // KEYS)
 
 
 def _new(before: Record, after: Record) -> bool:
@@ -91,11 +114,15 @@ def _new(before: Record, after: Record) -> bool:
 
 
 def _line(
-    ax: Axes, history: Sequence[Record], key: str, label: str, colour: str, marker: str = ""
+    ax: Axes, history: Sequence[Record], key: str, label: str, place: int, marker: str = ""
 ) -> None:
     points = [(record["epoch"], record[key]) for record in history if key in record]
     if points:
-        ax.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, markersize=3)
+        ax.plot(
+            *zip(*points, strict=True), label=label, marker=marker, markersize=3,
+            color=palette.colour(place),
+            linestyle=_DASHES[place // len(palette.COLOURS) % len(_DASHES)],
+        )  # fmt: skip
 
 
 def _confusion(ax: Axes, counts: NDArray[np.float64], name: str) -> None:
@@ -113,11 +140,11 @@ def _confusion(ax: Axes, counts: NDArray[np.float64], name: str) -> None:
 
 
 def _calibration(ax: Axes, bins: NDArray[np.float64]) -> None:
-    ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    ax.plot([0, 1], [0, 1], color=palette.GREY, linewidth=0.8)
     filled = bins[:, 0] > 0
     labels, student, expert = bins[filled].T
     size = 4 + 36 * labels / max(labels.max(initial=1), 1)
-    ax.scatter(student / labels, expert / labels, s=size, color=COLOURS[0])
+    ax.scatter(student / labels, expert / labels, s=size, color=palette.colour(1))
     ax.set_xlim(-0.05, 1.05)
     ax.set_ylim(-0.05, 1.05)
     ax.set_aspect("equal")

@@ -267,8 +267,8 @@ def draw_curve(outcome: loop.TrainOutcome, task: Task, path: Path) -> bool:
         axes.axvline(outcome.best_timesteps, color="0.6", linestyle=":", label="kept")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
-    rows[0].legend()
-    rows[0].set_title(f"{task.name}: scored without exploring")
+    rows[0].legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    rows[0].set_title(f"{task.name}: scored without exploring", loc="left")
     rows[-1].set_xlabel("steps")
     sheet.savefig(path)
     return True

@@ -119,6 +119,10 @@ def test_the_picture_has_a_panel_per_metric_and_lines_without_gaps(
     assert [axes.get_ylabel() for axes in sheet.axes] == [*task.metrics, "return, exploring"]
     lines = [list(axes.lines[0].get_xdata()) for axes in sheet.axes]
     assert lines == [[1, 2, 3], [1, 2, 3], [1, 3]]
+    legend = sheet.axes[0].get_legend().get_window_extent()
+    words = sheet.findobj(pytest.importorskip("matplotlib.text").Text)
+    (title,) = (text for text in words if text.get_text().startswith("steer: "))
+    assert not legend.count_overlaps([sheet.axes[0].bbox, title.get_window_extent()])
 
 
 def test_the_same_command_gives_the_same_expert(tmp_path: Path) -> None:
