@@ -133,9 +133,14 @@ def collect(console: Console, result: CollectResult) -> None:
     whole = all(len(data.experts) > 1 for data in result.datasets)
     if whole:  # played in the combined task: there is nothing to merge it with
         given = _option("--dataset", result.datasets[0].ref, DistillConfig().dataset)
-        following(console, f"skilldistill distill{given}", result.workspace, result.domain)
+        command = f"distill{given}"
+    elif playable := [skill for skill in result.missing if skill not in result.without_expert]:
+        command = f"collect --skill {playable[0]}"
+    elif result.missing:
+        command = f"train --skill {result.missing[0]}"
     else:
-        following(console, "skilldistill merge", result.workspace, result.domain)
+        command = "merge"
+    following(console, f"skilldistill {command}", result.workspace, result.domain)
 
 
 def merge(console: Console, result: MergeResult) -> None:

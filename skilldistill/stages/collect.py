@@ -19,7 +19,8 @@ from skilldistill.experts.network import Expert
 from skilldistill.learning import collect as collecting
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
-from skilldistill.stages.expert_references import ResolvedExpert, find_experts
+from skilldistill.stages.expert_references import ResolvedExpert, find_experts, has_expert
+from skilldistill.stages.merge import latest
 from skilldistill.stages.references import check_policy_name
 from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
@@ -69,6 +70,10 @@ class CollectResult:
     workspace: str
     domain: str
     datasets: tuple[CollectedDataset, ...]
+    missing: tuple[str, ...]
+    """Skills without a dataset, which `merge` looks for where none is named."""
+    without_expert: tuple[str, ...]
+    """Those of them that have no expert either."""
 
 
 def collect(
@@ -117,8 +122,14 @@ def collect(
         except Interrupted as error:
             raise _interrupted(error, config, datasets, tasks[len(datasets) :]) from error
         datasets.append(made)
+    known = latest(workspace, domain)
+    missing = [skill for skill in domain.skill_names if skill not in known]
     return CollectResult(
-        workspace=str(workspace.root), domain=domain.name, datasets=tuple(datasets)
+        workspace=str(workspace.root),
+        domain=domain.name,
+        datasets=tuple(datasets),
+        missing=tuple(missing),
+        without_expert=tuple(s for s in missing if not has_expert(workspace, domain, s)),
     )
 
 

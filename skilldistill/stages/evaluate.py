@@ -72,14 +72,13 @@ def evaluate(
     command = command or "skilldistill evaluate (python)"
     check_config(config)
     domain = domains.find(config.domain)
-    tasks = [task.name for task in domain.tasks]
-    if config.task != "all":
-        tasks = [domain.task(config.task).name]
+    tasks = tasks_of(domain, config)
     if config.render and domain.render_episode is None:
         raise ConfigurationError(
             f"domain {domain.name!r} cannot draw its episodes", hint="leave out `--render`"
         )
-    policies = _policies(workspace, domain, config)
+    refs = list(config.policies) or default_refs(workspace, domain)
+    policies = policies_of(refs, tasks, workspace, domain, baselines=config.baselines)
     opponent, opponent_parents = references.load_opponent(config.opponent, workspace, domain)
     players = {
         (found.label, task): policy
@@ -161,12 +160,44 @@ def write(
     pictures.draw(content, folder)
 
 
-def _policies(workspace: Workspace, domain: Domain, config: EvaluateConfig) -> list[ResolvedPolicy]:
-    """Who plays, in the report's order, each once and with a label of its own."""
-    refs = list(config.policies) or default_refs(workspace, domain)
-    baselines = [RANDOM, COMPOSITE] if config.baselines else []
+def tasks_of(domain: Domain, config: EvaluateConfig) -> list[str]:
+    """Names of the tasks to play, all checked."""
+    if config.task == "all":
+        return [task.name for task in domain.tasks]
+    return [domain.task(config.task).name]
+
+
+def policies_of(
+    refs: Sequence[str],
+    tasks: Sequence[str],
+    workspace: Workspace | None,
+    domain: Domain,
+    *,
+    baselines: bool,
+) -> list[ResolvedPolicy]:
+    """Who plays, in the report's order, each once and with a label of its own.
+
+    ``composite`` is made of the experts that the tasks need.
+
+    Raises:
+        NotFound: one is not there, or a skill that is needed has no expert.
+        ConfigurationError: one of another domain, or a domain that nothing there is of.
+    """
     check_domain(workspace, domain, refs)
-    found = [references.resolve_policy(ref, workspace, domain) for ref in (*baselines, *refs)]
+    skills = tasks if set(tasks) <= set(domain.skill_names) else None
+
+    def resolve(ref: str) -> ResolvedPolicy:
+        return references.resolve_policy(ref, workspace, domain, skills=skills)
+
+    try:
+        found = [resolve(ref) for ref in (RANDOM, COMPOSITE)] if baselines else []
+    except NotFound as error:
+        if COMPOSITE in refs:  # asked for by name, too
+            raise
+        raise NotFound(
+            error.message, hint=f"{error.hint}, or leave {COMPOSITE} out with `--no-baselines`"
+        ) from error
+    found += [resolve(ref) for ref in refs]
     unique = list({policy.ref: policy for policy in found}.values())
     labels = [policy.label for policy in unique]
     return [

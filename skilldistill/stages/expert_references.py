@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skilldistill.domain import Domain
-from skilldistill.errors import ConfigurationError, NotFound
+from skilldistill.errors import ConfigurationError, CorruptFile, NotFound
 from skilldistill.workspace.store import Workspace
 
 if TYPE_CHECKING:
@@ -68,6 +68,17 @@ def find_experts(
             )
         result[skill] = expert
     return result
+
+
+def has_expert(workspace: Workspace | None, domain: Domain, skill: str) -> bool:
+    """Whether :func:`find_experts` finds one of a skill, be it a damaged one."""
+    try:
+        find_experts(workspace, domain, skills=[skill])
+    except NotFound:
+        return False
+    except CorruptFile:
+        return True
+    return True
 
 
 def find_expert(

@@ -131,12 +131,12 @@ def sources_of(
             (MergeSource(source.artefact.id if source.artefact else "", source.ref), source.path)
             for source in found
         ]
-    return _latest(workspace, domain)
+    return _of_every_skill(workspace, domain)
 
 
-def _latest(workspace: Workspace, domain: Domain) -> list[tuple[MergeSource, Path]]:
-    """The latest complete dataset of every skill, collected from experts alone."""
-    latest: dict[str, Artefact] = {}
+def latest(workspace: Workspace, domain: Domain) -> dict[str, Artefact]:
+    """The latest complete dataset of each skill that has one, collected from experts alone."""
+    found: dict[str, Artefact] = {}
     for artefact in workspace.artefacts("dataset"):
         # Only `collect` has a setting called skill: merged data and a student's rounds do not.
         skill = artefact.config.get("skill")
@@ -145,13 +145,18 @@ def _latest(workspace: Workspace, domain: Domain) -> list[tuple[MergeSource, Pat
             and artefact.config.get("domain") == domain.name
             and skill in domain.skill_names
         ):
-            latest[skill] = artefact
-    missing = [skill for skill in domain.skill_names if skill not in latest]
+            found[skill] = artefact
+    return found
+
+
+def _of_every_skill(workspace: Workspace, domain: Domain) -> list[tuple[MergeSource, Path]]:
+    found = latest(workspace, domain)
+    missing = [skill for skill in domain.skill_names if skill not in found]
     if missing:
         which = missing[0] if len(missing) == 1 else "all"
         raise NotFound(
             f"{workspace.root} has no dataset of {' and '.join(missing)}",
             hint=f"run `skilldistill collect --skill {which}`, or name the datasets to merge",
         )
-    found = [latest[skill] for skill in domain.skill_names]
-    return [(MergeSource(a.id, a.ref), workspace.path(a)) for a in found]
+    chosen = [found[skill] for skill in domain.skill_names]
+    return [(MergeSource(a.id, a.ref), workspace.path(a)) for a in chosen]

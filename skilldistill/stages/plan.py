@@ -214,18 +214,14 @@ def _finetune(config: FinetuneConfig, workspace: Workspace | None) -> _Plan:
 
 
 def _evaluate(config: EvaluateConfig, workspace: Workspace | None) -> _Plan:
-    from skilldistill.stages.evaluate import check_domain, default_refs
+    from skilldistill.stages.evaluate import default_refs, policies_of, tasks_of
 
     domain = domains.find(config.domain)
-    if config.task != "all":
-        domain.task(config.task)
+    tasks = tasks_of(domain, config)
     references.load_opponent(config.opponent, workspace, domain)
     chosen = config.policies or default_refs(_needed(workspace), domain)
-    check_domain(workspace, domain, chosen)
-    given = [references.resolve_policy(ref, workspace, domain).ref for ref in chosen]
-    baselines = [references.RANDOM, references.COMPOSITE] if config.baselines else []
-    refs = dict.fromkeys([*baselines, *given])
-    return [PlanEntry(ref) for ref in refs], [("report", config.name)]
+    found = policies_of(chosen, tasks, workspace, domain, baselines=config.baselines)
+    return [PlanEntry(policy.ref) for policy in found], [("report", config.name)]
 
 
 def _run(config: RunConfig, workspace: Workspace | None) -> _Plan:

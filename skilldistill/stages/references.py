@@ -103,8 +103,12 @@ def resolve_policy(
     domain: Domain | str | None = None,
     *,
     deterministic: bool = True,
+    skills: Iterable[str] | None = None,
 ) -> ResolvedPolicy:
-    """Like :func:`load_policy`, with what a report needs to know of the policy."""
+    """Like :func:`load_policy`, with what a report needs to know of the policy.
+
+    ``skills`` are those that ``composite`` has to have; None is all of them.
+    """
     wanted = domains.find(domain) if isinstance(domain, str) else domain
     text = os.fspath(ref_or_path)
     if isinstance(ref_or_path, str):
@@ -112,7 +116,7 @@ def resolve_policy(
         if not colon and text in (RANDOM, COMPOSITE):
             if wanted is None:
                 check_at_home(domains.find(), workspace or _nearby_workspace())
-            return _baseline(text, workspace, wanted or domains.find(), deterministic)
+            return _baseline(text, workspace, wanted or domains.find(), deterministic, skills)
         if kind == "shipped" and colon:
             owner = wanted or domains.find()
             expert = shipped_expert(owner, owner.skill(name).name)
@@ -197,13 +201,17 @@ def check_policy_name(name: str, domain: Domain) -> str:
 
 
 def _baseline(
-    name: str, workspace: Workspace | None, domain: Domain, deterministic: bool
+    name: str,
+    workspace: Workspace | None,
+    domain: Domain,
+    deterministic: bool,
+    skills: Iterable[str] | None,
 ) -> ResolvedPolicy:
     if name == RANDOM:
         from skilldistill.evaluation.rollout import RandomPolicy
 
         return ResolvedPolicy(RandomPolicy(domain), name, name, "baseline", domain)
-    experts = find_experts(workspace or _nearby_workspace(), domain)
+    experts = find_experts(workspace or _nearby_workspace(), domain, skills=skills)
     return composite(experts, domain, deterministic=deterministic)
 
 

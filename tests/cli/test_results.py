@@ -16,7 +16,7 @@ from skilldistill.stages.merge import merge
 from skilldistill.stages.show import show
 from skilldistill.workspace.store import Workspace
 from tests.cli.conftest import Invoke, terminal, text
-from tests.tiny_workspace import add_checkpoint, add_experts
+from tests.tiny_workspace import add_checkpoint, add_expert, add_experts, ring, steer
 
 
 @pytest.fixture
@@ -145,6 +145,17 @@ def test_the_next_command_takes_what_was_just_made(workspace: Workspace, invoke:
     assert following(invoke, *learn, "--name", "mine") == "skilldistill finetune --from mine"
     whole = following(invoke, "collect", "--skill", "both", "-n", "2")
     assert whole == "skilldistill distill --dataset composite"
+
+
+@pytest.mark.usefixtures("at_home")
+def test_after_a_skill_is_collected_comes_one_that_lacks_data(here: Path, invoke: Invoke) -> None:
+    made = Workspace.create(here / "workspace")
+    add_expert(made, steer())
+    steering = ("collect", "--skill", "steer", "-n", "2")
+    assert following(invoke, *steering) == "skilldistill train --skill ring"
+    add_expert(made, ring())
+    assert following(invoke, *steering) == "skilldistill collect --skill ring"
+    assert following(invoke, "collect", "--skill", "ring", "-n", "2") == "skilldistill merge"
 
 
 @pytest.mark.usefixtures("at_home")

@@ -341,3 +341,28 @@ def test_one_policy_alone_is_compared_with_nobody(workspace: Workspace) -> None:
     report = evaluate(workspace, config("random", baselines=False)).report
     assert report.differences == ()
     assert report.versus == "random"
+
+
+def test_composite_needs_the_experts_of_the_tasks_that_are_played(tmp_path: Path) -> None:
+    bare = Workspace.create(tmp_path / "bare")
+    add_expert(bare, steer())
+    report = evaluate(bare, config("expert:steer", task="steer")).report
+    assert labels(report) == ["random", "composite", "steer"]
+    assert report.policies[1].experts == {"steer": "expert:steer@1"}
+    assert evaluate(bare, config("composite", task="steer", baselines=False)).report
+    for task in ("ring", "both", "all"):
+        with pytest.raises(NotFound, match="no expert for skill 'ring'"):
+            evaluate(bare, config("expert:steer", task=task))
+
+
+def test_baselines_without_experts_can_be_left_out(tmp_path: Path) -> None:
+    bare = Workspace.create(tmp_path / "bare")
+    add_checkpoint(bare)
+    with pytest.raises(NotFound, match="no expert for skill 'steer'") as caught:
+        evaluate(bare, config("distilled"))
+    assert caught.value.hint.endswith(", or leave composite out with `--no-baselines`")
+    assert labels(evaluate(bare, config("distilled", baselines=False)).report) == ["distilled"]
+    for baselines in (True, False):
+        with pytest.raises(NotFound) as caught:
+            evaluate(bare, config("composite", baselines=baselines))
+        assert "--no-baselines" not in caught.value.hint

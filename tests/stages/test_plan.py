@@ -311,3 +311,12 @@ def test_what_init_would_refuse_is_refused_in_the_plan(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"name": "another program"}')
     with pytest.raises(CorruptFile):
         plan_init(tmp_path)
+
+
+def test_an_evaluation_is_planned_with_the_experts_that_its_tasks_need(tmp_path: Path) -> None:
+    bare = Workspace.create(tmp_path / "bare")
+    add_expert(bare, steer())
+    one = EvaluateConfig(domain="tiny", policies=("expert:steer",), task="steer")
+    assert refs(plan("evaluate", one, bare))[0] == ["random", "composite", "expert:steer@1"]
+    with pytest.raises(NotFound, match="no expert for skill 'ring'"):
+        plan("evaluate", dataclasses.replace(one, task="all"), bare)
