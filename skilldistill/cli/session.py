@@ -223,17 +223,14 @@ def _report(session: Session, error: BaseException) -> int:
 
 
 def _with_the_other_domain(session: Session, hint: str) -> str:
-    """The hint, after that domain to which all belongs that a workspace works with, if another."""
+    """The hint, after the domain of the workspace where that is not the one in force."""
     try:
         workspace = session.existing_workspace() if session.domain else None
-        known = workspace.artefacts() if workspace else []
+        domain = workspace.domain if workspace else ""
     except (SkillDistillError, OSError):
         return hint
-    used = [artefact.config for artefact in known if artefact.kind != "report"]
-    held = {str(config["domain"]) for config in used if "domain" in config}
-    if len(held) != 1 or session.domain in held:
+    if domain in ("", session.domain):
         return hint
-    (domain,) = held
     flag = f"`--domain {shlex.quote(domain)}`"
     if re.findall("`--domain [^`]+`", hint) == [flag]:  # it says so itself
         return hint

@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -74,14 +75,15 @@ def doctor(
         config: which domain.
         progress, stop, command: as every stage takes them; not needed here.
     """
-    manifest = _workspace(workspace)  # first: what the result tells is not logged, too
+    domain = (config or DoctorConfig()).domain
+    manifest = _workspace(workspace, domain)  # first: what the result tells is not logged, too
     checks = [
         Check("skilldistill", "ok", f"{__version__}, in {Path(__file__).parents[1]}"),
         _python(),
         *_libraries(),
         _processor(),
         _accelerator(),
-        *_domain(workspace, (config or DoctorConfig()).domain),
+        *_domain(workspace, domain),
         _disk(workspace),
         manifest,
     ]
@@ -214,7 +216,7 @@ def _disk(workspace: Workspace | None) -> Check:
     return Check("disk", "ok", detail)
 
 
-def _workspace(workspace: Workspace | None) -> Check:
+def _workspace(workspace: Workspace | None, domain: str) -> Check:
     if workspace is None:
         return Check("workspace", "ok", "none yet; the first command that writes makes it")
     notices: list[str] = []
@@ -227,4 +229,8 @@ def _workspace(workspace: Workspace | None) -> Check:
     if any(notices):
         hint = f"`skilldistill init {workspace.root}` repairs the manifest"
         return replace(check, status="warning", hint=hint)
+    if check.status == "ok" and workspace.domain not in ("", domain):
+        other = shlex.quote(workspace.domain)
+        hint = f"`skilldistill doctor --domain {other}` looks at the experts of this workspace"
+        return replace(check, hint=hint)
     return check

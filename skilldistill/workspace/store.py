@@ -181,6 +181,13 @@ class Workspace:
             if kind in (None, artefact.kind) and name in (None, artefact.name)
         ]
 
+    @property
+    def domain(self) -> str:
+        """The domain of everything but reports; empty where there are several, or none yet."""
+        used = [artefact.config for artefact in self.artefacts() if artefact.kind != "report"]
+        found = {str(config["domain"]) for config in used if "domain" in config}
+        return found.pop() if len(found) == 1 else ""
+
     def resolve(self, ref: str, kind: str | None = None) -> Artefact:
         """The artefact that a reference means.
 

@@ -113,3 +113,14 @@ def test_the_experts_of_another_domain_are_checked(tmp_path: Path) -> None:
     found = by_name(doctor(made, DoctorConfig(domain="tiny")))
     assert found["domain"].detail.startswith("tiny plays")
     assert found["experts"].detail == "steer expert:steer@1, ring expert:ring@1"
+
+
+def test_a_workspace_of_another_domain_is_noticed(tmp_path: Path) -> None:
+    made = Workspace.create(tmp_path)
+    add_experts(made)
+    found = by_name(doctor(made))["workspace"]
+    assert (found.status, found.hint) == (
+        "ok",
+        "`skilldistill doctor --domain tiny` looks at the experts of this workspace",
+    )
+    assert by_name(doctor(made, DoctorConfig(domain="tiny")))["workspace"].hint == ""

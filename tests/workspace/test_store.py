@@ -556,3 +556,18 @@ def test_reading_a_workspace_loads_no_heavy_library(workspace: Workspace) -> Non
     done = run_python(code, str(workspace.root))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[], False]
+
+
+def test_the_domain_of_a_workspace_is_that_of_all_that_can_be_worked_with(tmp_path: Path) -> None:
+    made = Workspace.create(tmp_path)
+
+    def add(kind: str, name: str, domain: str) -> str:
+        with made.draft(kind, name) as draft:
+            (draft.path / "main.bin").write_bytes(b"content")
+            draft.commit(command="test", config={"domain": domain}, seed=0)
+        return made.domain
+
+    assert made.domain == ""
+    assert add("expert", "drive", "rover") == "rover"
+    assert add("report", "scores", "duel") == "rover"
+    assert add("checkpoint", "distilled", "duel") == ""
