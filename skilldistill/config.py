@@ -153,7 +153,9 @@ class DistillConfig(BaseConfig):
         0.05, "share of the steps over which the learning rate rises", low=0.0, high=1.0
     )
     rounds: int = option(0, "rounds in which the student acts and the experts label", low=0)
-    round_episodes: int = option(64, "episodes per round", low=1)
+    round_episodes: int = option(
+        64, "combined task's episodes per round; each skill's own task adds a quarter", low=1
+    )
     round_epochs: int = option(10, "epochs after each round", low=1)
     beta: float = option(
         0.5, "chance that experts act in the first round; halves each round", low=0.0, high=1.0

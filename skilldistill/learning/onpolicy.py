@@ -102,11 +102,11 @@ def write_round(
     temporary = path.with_name(f".{path.name}")
     temporary.unlink(missing_ok=True)  # a kill may have left one
 
-    def tell(done: int) -> None:
+    def tell(done: int, task: str) -> None:
         stage = f"distill, round {round_number}: play"
-        progress(Progress(stage, done, sum(plan.values()), "episode", {}))
+        progress(Progress(stage, done, sum(plan.values()), "episode", {"task": task}))
 
-    tell(0)
+    tell(0, tasks[0].name)
     with DatasetWriter(temporary, info) as writer:
         for number, task in enumerate(tasks):
             writer.append_many(
@@ -123,7 +123,7 @@ def write_round(
                     stop=stop,
                 )
             )
-            tell(sum(plan[played.name] for played in tasks[: number + 1]))
+            tell(sum(plan[played.name] for played in tasks[: number + 1]), task.name)
     temporary.replace(path)
     return info
 

@@ -321,6 +321,8 @@ def test_those_who_watch_hear_of_rounds_being_played(workspace: Workspace) -> No
     assert [(r.done, r.total) for r in told if r.stage == "distill, round 1: play"] == [
         (0, 6), (1, 6), (2, 6), (6, 6),
     ]  # fmt: skip
+    played = [r.values["task"] for r in told if r.stage == "distill, round 1: play"]
+    assert played == ["steer", "steer", "ring", "both"]
     assert [(r.done, r.total) for r in told if r.stage == "distill, round 1"] == [(1, 1)]
 
 
