@@ -15,6 +15,7 @@ from typing import Any
 from skilldistill.config import DistillConfig, FinetuneConfig, TrainConfig
 from skilldistill.errors import NotFound, NotInstalled
 from skilldistill.training_state import STATE_FILE, TENSORBOARD_FOLDER
+from skilldistill.workspace.drafts import Beginning
 from skilldistill.workspace.store import Workspace
 
 NO_MATTER = frozenset({"device", "tensorboard", "resume"})
@@ -36,6 +37,8 @@ def unfinished(
 ) -> Path:
     """The folder of a stage's unfinished work: as an earlier run left it, or empty.
 
+    Either way it notes that it was taken up now, for `gc`.
+
     Args:
         workspace: where it lies.
         config: settings of the command.
@@ -46,6 +49,7 @@ def unfinished(
     Raises:
         NotFound: a run is to be gone on with, and there is none of these settings.
         NotInstalled: TensorBoard is wanted and not there.
+        DiskProblem: the disk is full or fails.
     """
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise NotInstalled("TensorBoard", "plots")
@@ -61,6 +65,7 @@ def unfinished(
     if not config.resume and any(folder.iterdir()):
         workspace.discard_partial(folder)
         folder = workspace.partial(kind, name, key)
+    Beginning(workspace.manifest().highest(kind, name), deciding(config)).write(folder)
     return folder
 
 

@@ -7,9 +7,11 @@ living process holds: that tells them from what a killed one left.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from skilldistill.workspace.files import (
     disk,
     lock_file,
     plain_files,
+    replace_file,
     sync_directory,
     tidy,
 )
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 DRAFT = ".draft-"
 PARTIAL = ".partial-"
+BEGINNING = "beginning.json"
+"""In a directory of partial work: how things stood when it was last taken up."""
 
 held: dict[Path, BaseFileLock] = {}
 """Locks of the partial work this process has taken up, by the work's directory."""
@@ -110,6 +115,47 @@ class Draft:
         )
         self._published = True
         return artefact
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What tells whether partial work was overtaken, whatever became of the clock since."""
+
+    version: int
+    """Highest that artefacts of its kind and name had when it was last taken up."""
+    settings: Mapping[str, Any]
+    """The command's, as far as they decide what comes of it."""
+
+    def write(self, path: Path) -> None:
+        """Note it in the directory of the work.
+
+        Raises:
+            DiskProblem: the disk is full or fails.
+        """
+        content = {"version": self.version, "settings": manifests.plain(self.settings)}
+        replace_file(path / BEGINNING, json.dumps(content, indent=1).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Beginning | None:
+        """What the directory notes; None if it was begun by a skilldistill that noted nothing."""
+        try:
+            content = json.loads((path / BEGINNING).read_bytes())
+            return cls(int(content["version"]), dict(content["settings"]))
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError):  # damaged: let nothing overtake it
+            return cls(manifests.MAX_COUNT, {})
+
+    def overtaken_by(self, artefact: Artefact) -> bool:
+        """Whether an artefact of its kind and name was finished by the same command since.
+
+        One of other settings overtakes nothing: ``--resume`` can still take the work up.
+        """
+        return (
+            artefact.status == "complete"
+            and artefact.version > self.version
+            and artefact.records(self.settings)
+        )
 
 
 def claim(path: Path) -> BaseFileLock:

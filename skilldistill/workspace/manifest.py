@@ -116,6 +116,11 @@ class Manifest:
     versions: Mapping[str, int] = field(default_factory=dict)
     """Highest version ever given, by ``kind:name``: a removed version's number is not reused."""
 
+    def highest(self, kind: str, name: str) -> int:
+        """The highest version ever given to artefacts of a kind and a name; 0 if none was."""
+        same = [a.version for a in self.artefacts if (a.kind, a.name) == (kind, name)]
+        return max([self.versions.get(f"{kind}:{name}", 0), *same])
+
 
 def check_name(name: str) -> str:
     """Return ``name`` if an artefact may be called so.

@@ -385,8 +385,7 @@ class Workspace:
         with disk(draft.path), self._lock(self.commit_timeout):
             manifest, problem = self._load()
             key = f"{draft.kind}:{draft.name}"
-            taken = [a.version for a in manifest.artefacts if f"{a.kind}:{a.name}" == key]
-            version = max([manifest.versions.get(key, 0), *taken]) + 1
+            version = manifest.highest(draft.kind, draft.name) + 1
             while os.path.lexists(self.root / manifests.place(draft.kind, draft.name, version)):
                 version += 1  # a commit that was cut off left this one; `gc` removes it
             place = manifests.place(draft.kind, draft.name, version)

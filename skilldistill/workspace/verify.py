@@ -28,7 +28,7 @@ from skilldistill.errors import (
 )
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.workspace import manifest as manifests
-from skilldistill.workspace.drafts import DRAFT, PARTIAL, discard, held_here
+from skilldistill.workspace.drafts import DRAFT, PARTIAL, Beginning, discard, held_here
 from skilldistill.workspace.files import acquire, delete, digest, disk, lock_file, tidy
 from skilldistill.workspace.manifest import KIND_FOLDERS, Artefact, FileEntry, Manifest
 from skilldistill.workspace.store import Workspace
@@ -151,7 +151,7 @@ def check_surroundings(workspace: Workspace) -> list[Finding]:
 def plan_garbage(workspace: Workspace, *, days: float = GcConfig().days) -> list[Removal]:
     """What can be removed without loss.
 
-    Leftovers; partial work that a complete version has overtaken or that nobody touched for
+    Leftovers; partial work whose command has been finished since, or that nobody touched for
     ``days``; interrupted artefacts that a complete version has overtaken and that nothing was
     made from. Whatever a living process works on stays.
 
@@ -346,13 +346,20 @@ def _stale(path: Path, manifest: Manifest, days: float) -> str:
         return ""
     touched = max((file.lstat().st_mtime for file in [path, *path.rglob("*")]), default=0.0)
     kind = next(kind for kind, name in KIND_FOLDERS.items() if name == path.parent.parent.name)
+    began = Beginning.read(path)
     for artefact in manifest.artefacts:
-        same = (artefact.kind, artefact.name) == (kind, path.parent.name)
-        finished = datetime.fromisoformat(artefact.created).timestamp()
-        if same and artefact.status == "complete" and finished > touched:
+        if (artefact.kind, artefact.name) != (kind, path.parent.name):
+            continue
+        if began.overtaken_by(artefact) if began else _finished_after(artefact, touched):
             return f"unfinished work, overtaken by {artefact.ref}"
     age = (time.time() - touched) / 86_400
     return f"unfinished work, untouched for {age:.0f} days" if age >= days else ""
+
+
+def _finished_after(artefact: Artefact, touched: float) -> bool:
+    """Whether it was completed after a time; all there is to go by in work of older versions."""
+    finished = datetime.fromisoformat(artefact.created).timestamp()
+    return artefact.status == "complete" and finished > touched
 
 
 def _complete_after(manifest: Manifest, kind: str, name: str, version: int) -> Artefact | None:

@@ -20,6 +20,7 @@ from skilldistill.policy.player import NetworkPolicy
 from skilldistill.progress import Progress
 from skilldistill.stages.distill import DistillResult, distill, labellers, untaught
 from skilldistill.workspace.store import Workspace
+from skilldistill.workspace.verify import plan_garbage
 from tests.learning.tiny_data import prepared, ring_expert, steer_expert
 from tests.tiny import DOMAIN
 from tests.tiny_workspace import add_expert, ship, steer
@@ -232,6 +233,19 @@ def test_without_resume_it_starts_anew(workspace: Workspace) -> None:
     assert result.metrics["epochs"] == 2
     with pytest.raises(NotFound, match="no unfinished"):
         distill(workspace, replace(CONFIG, resume=True))
+
+
+def test_work_whose_checkpoint_was_published_is_overtaken_by_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise DiskProblem("the disk is full")
+
+    monkeypatch.setattr(Workspace, "discard_partial", fail)
+    with pytest.raises(DiskProblem):
+        distill(workspace, CONFIG)
+    (removal,) = plan_garbage(workspace)
+    assert removal.reason == "unfinished work, overtaken by checkpoint:distilled@1"
 
 
 def test_nothing_to_resume_is_said(workspace: Workspace) -> None:

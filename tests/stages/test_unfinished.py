@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
+import os
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,10 @@ from skilldistill.config import FinetuneConfig
 from skilldistill.errors import Interrupted, NotFound, NotInstalled
 from skilldistill.stages.unfinished import put_away_if_not_begun, unfinished
 from skilldistill.training_state import STATE_FILE
+from skilldistill.workspace.drafts import BEGINNING, PARTIAL
+from skilldistill.workspace.manifest import Artefact
 from skilldistill.workspace.store import Workspace
+from skilldistill.workspace.verify import plan_garbage
 
 CONFIG = FinetuneConfig(domain="tiny")
 
@@ -39,10 +45,68 @@ def test_work_is_gone_on_with_when_asked(workspace: Workspace) -> None:
 def test_without_being_asked_it_begins_in_an_empty_folder(workspace: Workspace) -> None:
     place = folder(workspace, CONFIG)
     (place / "tensorboard").mkdir()  # left by a run that was killed before it saved anything
-    assert list(folder(workspace, CONFIG).iterdir()) == []
+    assert [left.name for left in folder(workspace, CONFIG).iterdir()] == [BEGINNING]
     for left in (STATE_FILE, "round-01.h5"):
         (place / left).write_text("half")
-    assert list(folder(workspace, CONFIG).iterdir()) == []
+    assert [left.name for left in folder(workspace, CONFIG).iterdir()] == [BEGINNING]
+
+
+def finish(workspace: Workspace, config: FinetuneConfig, **given: Any) -> Artefact:
+    with workspace.draft("checkpoint", "tuned") as draft:
+        (draft.path / "policy").write_text("learnt")
+        return draft.commit(command="test", config=asdict(config), seed=0, **given)
+
+
+def overtaken(workspace: Workspace) -> list[str]:
+    """Why `gc` would remove unfinished work."""
+    planned = plan_garbage(workspace)
+    return [removal.reason for removal in planned if PARTIAL in removal.path]
+
+
+@pytest.mark.parametrize("hours", [-48, 0, 48])
+def test_work_is_overtaken_when_its_command_is_finished_whatever_the_clock_says(
+    workspace: Workspace, hours: int
+) -> None:
+    finish(workspace, CONFIG)
+    place = folder(workspace, CONFIG)
+    (place / STATE_FILE).write_text("half")
+    then = time.time() + hours * 3600
+    for touched in (place / STATE_FILE, place / BEGINNING, place):
+        os.utime(touched, (then, then))
+    assert overtaken(workspace) == []
+    finish(workspace, CONFIG, status="interrupted")
+    assert overtaken(workspace) == []
+    finish(workspace, replace(CONFIG, resume=True, device="cpu"))
+    assert overtaken(workspace) == ["unfinished work, overtaken by checkpoint:tuned@3"]
+    folder(workspace, replace(CONFIG, resume=True))  # somebody wants it nevertheless
+    assert overtaken(workspace) == []
+
+
+def test_other_settings_of_the_same_name_overtake_nothing(workspace: Workspace) -> None:
+    place = folder(workspace, CONFIG)
+    (place / STATE_FILE).write_text("half")
+    finish(workspace, replace(CONFIG, timesteps=1))
+    assert overtaken(workspace) == []
+    assert folder(workspace, replace(CONFIG, resume=True)) == place
+
+
+def test_work_whose_beginning_cannot_be_read_is_overtaken_by_nothing(workspace: Workspace) -> None:
+    place = folder(workspace, CONFIG)
+    finish(workspace, CONFIG)
+    for damaged in (b"", b"[]", b"{}", b'{"version": 0, "settings": 1}', b"\xff"):
+        (place / BEGINNING).write_bytes(damaged)
+        assert overtaken(workspace) == []
+
+
+def test_work_of_a_skilldistill_that_noted_no_beginning_goes_by_the_clock(
+    workspace: Workspace,
+) -> None:
+    place = folder(workspace, CONFIG)
+    (place / BEGINNING).unlink()
+    finish(workspace, replace(CONFIG, timesteps=1))
+    assert overtaken(workspace) == ["unfinished work, overtaken by checkpoint:tuned@1"]
+    (place / STATE_FILE).write_text("touched since")
+    assert overtaken(workspace) == []
 
 
 @pytest.mark.parametrize("saved", [False, True])
