@@ -168,6 +168,10 @@ def claim(path: Path) -> BaseFileLock:
             lock = acquire(lock_file(path))
         except FileNotFoundError:
             continue
+        except FileExistsError:  # so does Python call a folder that went while it looked
+            if path.parent.is_dir() or not os.path.lexists(path.parent):
+                continue
+            raise
         if lock_file(path).exists():
             return lock
         lock.release()

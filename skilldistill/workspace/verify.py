@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,15 @@ from skilldistill.errors import (
 )
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 from skilldistill.workspace import manifest as manifests
-from skilldistill.workspace.drafts import DRAFT, PARTIAL, Beginning, discard, held_here
+from skilldistill.workspace.drafts import (
+    DRAFT,
+    PARTIAL,
+    Beginning,
+    discard,
+    give_back,
+    held_here,
+    unclaim,
+)
 from skilldistill.workspace.files import acquire, delete, digest, disk, lock_file, tidy
 from skilldistill.workspace.manifest import KIND_FOLDERS, Artefact, FileEntry, Manifest
 from skilldistill.workspace.store import Workspace
@@ -176,7 +185,9 @@ def plan_garbage(workspace: Workspace, *, days: float = GcConfig().days) -> list
         if finding.problem == "leftover":
             removals.append(Removal(finding.path, finding.detail, finding.bytes))
         elif finding.problem == "partial":
-            reason = _stale(workspace.root / finding.path, manifest, days)
+            reason = ""
+            with contextlib.suppress(FileNotFoundError):  # gone while we looked
+                reason = _stale(workspace.root / finding.path, manifest, days)
             if reason:
                 removals.append(Removal(finding.path, reason, finding.bytes))
     parents = {parent for artefact in manifest.artefacts for parent in artefact.parents}
@@ -200,27 +211,34 @@ def collect_garbage(workspace: Workspace, removals: Sequence[Removal]) -> list[R
     """
     done = []
     for removal in removals:
-        path = workspace.locate(removal.path)
+        *folder, name = removal.path.split("/")
+        # Of a link, what it leads to stays.
+        path = (workspace.locate("/".join(folder)) if folder else workspace.root) / name
         with disk(path):
-            if removal.artefact:
-                try:
-                    workspace.remove([removal.artefact])
-                except (NotFound, ConfigurationError):  # gone, or a parent by now
-                    continue
-            elif path.name.startswith((DRAFT, PARTIAL)):
-                if not _delete_unless_claimed(path):
-                    continue
-            else:
-                # Under the commit lock: whoever renames also records before he lets go of it.
-                with acquire(workspace.root / manifests.LOCK_FILE, workspace.lock_timeout):
-                    places = {artefact.place for artefact in workspace.manifest().artefacts}
-                    if removal.path in places:
-                        continue
-                    delete(path)
+            if _remove(workspace, removal, path):
+                done.append(removal)
             if path.parent != workspace.root:
                 tidy(path.parent)
-        done.append(removal)
     return done
+
+
+def _remove(workspace: Workspace, removal: Removal, path: Path) -> bool:
+    """Remove one thing; answers whether it was there and nobody needs it."""
+    if removal.artefact:
+        try:
+            workspace.remove([removal.artefact])
+        except (NotFound, ConfigurationError):  # gone, or a parent by now
+            return False
+        return True
+    if path.name.startswith((DRAFT, PARTIAL)):
+        return _delete_unless_claimed(path)
+    # Under the commit lock: whoever renames also records before he lets go of it.
+    with acquire(workspace.root / manifests.LOCK_FILE, workspace.lock_timeout):
+        places = {artefact.place for artefact in workspace.manifest().artefacts}
+        if removal.path in places or not os.path.lexists(path):
+            return False
+        delete(path)
+    return True
 
 
 def _check_file(
@@ -248,7 +266,7 @@ def _unlisted(workspace: Workspace, artefact: Artefact) -> Iterator[Finding]:
     """Files inside an artefact's directory that the manifest does not list."""
     listed = {entry.path for entry in artefact.files}
     root = workspace.root
-    for path in sorted((root / artefact.place).rglob("*")):
+    for path in _below(root / artefact.place):
         relative = path.relative_to(root).as_posix()
         if relative not in listed and (path.is_symlink() or not path.is_dir()):
             detail = "lies in a published artefact, which does not list it"
@@ -279,8 +297,8 @@ def _classify(root: Path, path: Path, folder: str) -> Iterator[Finding]:
     version = manifests.VERSION_PLACE.fullmatch(path.name)
     if path.name.startswith((DRAFT, PARTIAL)):
         if path.name.endswith(".lock"):
-            alone = len(list(path.parent.glob(f"{path.stem}*"))) == 1
-            if alone and not _claimed(path):
+            alone = [e.name for e in _entries(path.parent) if e.name.startswith(path.stem)]
+            if alone == [path.name] and not _claimed(path):
                 yield _found(root, path, "leftover", "the lock of work that has gone")
         elif path.name.startswith(PARTIAL):
             yield _found(root, path, "partial", "unfinished work; --resume takes it up again")
@@ -305,11 +323,17 @@ def _entries(folder: Path) -> list[Path]:
 
 def _size(path: Path) -> int:
     size = 0
-    for file in [path, *path.rglob("*")]:
+    for file in [path] if path.is_symlink() else [path, *_below(path)]:
         with contextlib.suppress(FileNotFoundError):
             if file.is_symlink() or not file.is_dir():
                 size += file.lstat().st_size
     return size
+
+
+def _below(path: Path) -> list[Path]:
+    """All in and below a directory, sorted; whatever goes while we look is not there."""
+    walked = os.walk(path)
+    return sorted(Path(folder, name) for folder, *names in walked for name in chain(*names))
 
 
 def _claimed(path: Path) -> bool:
@@ -317,15 +341,22 @@ def _claimed(path: Path) -> bool:
     if held_here(path) or not lock_file(path).exists():
         return False
     try:
-        acquire(lock_file(path)).release()
+        lock = acquire(lock_file(path))
     except Locked:
         return True
     except OSError:  # a disk on which nothing can be locked: nobody works there
         return False
+    if os.path.lexists(path):
+        lock.release()
+    else:  # it went meanwhile, and taking the lock made its folder anew
+        unclaim(path, lock)
     return False
 
 
 def _delete_unless_claimed(path: Path) -> bool:
+    """Delete a draft or partial work; answers whether it was there and nobody works on it."""
+    if not os.path.lexists(path):
+        return False
     remove = discard if path.name.startswith(PARTIAL) else delete
     if held_here(path):
         remove(path)
@@ -334,10 +365,12 @@ def _delete_unless_claimed(path: Path) -> bool:
         lock = acquire(lock_file(path))
     except Locked:
         return False
+    except (FileNotFoundError, FileExistsError):  # another process removed it and its folder
+        return False
+    there = os.path.lexists(path)
     remove(path)
-    lock_file(path).unlink(missing_ok=True)
-    lock.release()
-    return True
+    give_back(path, lock)
+    return there
 
 
 def _stale(path: Path, manifest: Manifest, days: float) -> str:

@@ -177,3 +177,20 @@ def test_a_lock_file_removed_before_it_was_ours_is_made_again(
         assert lock_file(draft.path).exists()
         assert draft.path.is_dir()
     assert len(taken) == 2
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, left = Path.mkdir, iter([FileExistsError, FileNotFoundError])
+
+    def goes(path: Path, *arguments: int, **more: bool) -> None:
+        if path.name == "aiming" and (error := next(left, None)):
+            raise error(str(path))
+        mkdir(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "mkdir", goes)
+    assert make(workspace).ref == "dataset:aiming@1"
+    (workspace.root / "datasets/clicking").touch()
+    with pytest.raises(DiskProblem, match="exists"):
+        make(workspace, name="clicking")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -481,3 +482,93 @@ def test_what_goes_during_the_scan_is_not_reported(
 
     monkeypatch.setattr(verify, "_scan", removing)
     assert findings(workspace) == [("extra", "datasets/aiming/stays")]
+
+
+def clutter(workspace: Workspace) -> None:
+    """One leftover of each kind, and old partial work."""
+    for folder in ("datasets/a", "checkpoints/a/.draft-2", "reports/a/1"):
+        (workspace.root / folder).mkdir(parents=True)
+    (workspace.root / "datasets/a/.draft-1.h5").touch()
+    (workspace.root / "datasets/a/.draft-1.lock").touch()
+    (workspace.root / "checkpoints/a/.draft-2/half").touch()
+    (workspace.root / "experts/a/.partial-3").mkdir(parents=True)
+    (workspace.root / "experts/a/.partial-3.lock").touch()
+    age(workspace.root / "experts/a/.partial-3", days=100)
+    (workspace.root / ".manifest-0123").touch()
+
+
+def test_what_another_gc_removed_counts_as_gone(workspace: Workspace) -> None:
+    before = tree(workspace.root)
+    clutter(workspace)
+    first, second = plan_garbage(workspace), plan_garbage(workspace)
+    assert len(first) == 5
+    assert collect_garbage(workspace, first) == first
+    assert collect_garbage(workspace, second) == []
+    assert tree(workspace.root) == before
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_a_folder_that_another_gc_removes_while_we_lock_is_no_problem(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    clutter(workspace)
+    removals = [r for r in plan_garbage(workspace) if "/." in r.path]
+
+    def acquire_too_late(path: Path) -> None:
+        shutil.rmtree(path.parent)
+        raise error(str(path))
+
+    monkeypatch.setattr(verify, "acquire", acquire_too_late)
+    assert collect_garbage(workspace, removals) == []
+
+
+def test_looking_whether_vanished_work_is_claimed_does_not_bring_its_folder_back(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clutter(workspace)
+
+    def acquire_too_late(path: Path) -> Any:
+        shutil.rmtree(path.parent)
+        return acquire(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "acquire", acquire_too_late)
+        plan_garbage(workspace)
+    assert not (workspace.root / "datasets").exists()
+    assert not (workspace.root / "experts").exists()
+
+
+def test_partial_work_that_goes_while_its_age_is_looked_at_is_not_planned(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clutter(workspace)
+
+    def gone(path: Path, *_: Any) -> str:
+        raise FileNotFoundError(str(path))
+
+    monkeypatch.setattr(verify, "_stale", gone)
+    assert "experts/a/.partial-3" not in {r.path for r in plan_garbage(workspace)}
+
+
+def test_of_a_link_named_like_a_leftover_only_the_link_goes(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    before = tree(workspace.root)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_bytes(b"x" * 100_000)
+    folder = workspace.root / "experts/a"
+    folder.mkdir(parents=True)
+    (folder / ".draft-1").symlink_to(outside)
+    (folder / ".draft-2").symlink_to("nowhere")
+    (folder / "3").symlink_to(outside)
+    removals = plan_garbage(workspace)
+    assert [removal.path for removal in removals] == [
+        "experts/a/.draft-1",
+        "experts/a/.draft-2",
+        "experts/a/3",
+    ]
+    assert sum(removal.bytes for removal in removals) < 1000
+    assert collect_garbage(workspace, removals) == removals
+    assert tree(workspace.root) == before
+    assert (outside / "precious").exists()
