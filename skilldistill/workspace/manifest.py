@@ -22,7 +22,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from skilldistill.errors import ConfigurationError, CorruptFile, NewerFormat, excerpt
+from skilldistill.errors import ConfigurationError, CorruptFile, NewerFormat, NotFound, excerpt
+from skilldistill.regular import open_regular
 from skilldistill.workspace.files import sync_directory
 
 FORMAT = "skilldistill.workspace"
@@ -227,14 +228,14 @@ def load(root: Path) -> tuple[Manifest, str]:
     Raises:
         NewerFormat: a later skilldistill wrote it.
         CorruptFile: neither file can be used.
-        FileNotFoundError: there is no manifest at all.
+        NotFound: there is no manifest at all.
     """
     current, previous = root / FILENAME, root / PREVIOUS
     try:
-        return decode(current.read_bytes(), str(current)), ""
+        return _read(current), ""
     except NewerFormat:
         raise
-    except FileNotFoundError as error:
+    except NotFound as error:
         if not previous.exists():
             raise
         problem: Exception = error
@@ -242,17 +243,22 @@ def load(root: Path) -> tuple[Manifest, str]:
     except CorruptFile as error:
         problem, text = error, error.message
     try:
-        manifest = decode(previous.read_bytes(), str(previous))
-    except (CorruptFile, FileNotFoundError) as error:
+        manifest = _read(previous)
+    except (CorruptFile, NotFound) as error:
         raise CorruptFile(
             f"{text}, and {previous} cannot be used either",
             hint=f"restore one of the two from a backup. Without one, move {root} aside and begin "
             "anew: what lies in it is untouched and can be named by its path, as in "
             "`skilldistill merge PATH/1.h5`",
-        ) from (error if isinstance(problem, FileNotFoundError) else problem)
+        ) from (error if isinstance(problem, NotFound) else problem)
     # Whoever tells of it names the workspace, too.
     text = text.replace(str(current), FILENAME)
     return manifest, f"{text}; using {PREVIOUS}, generation {manifest.generation}"
+
+
+def _read(path: Path) -> Manifest:
+    with open_regular(path) as file:
+        return decode(file.read(), str(path))
 
 
 def save(root: Path, manifest: Manifest, *, keep: bool = True) -> None:
@@ -272,8 +278,10 @@ def save(root: Path, manifest: Manifest, *, keep: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
         decode(temporary.read_bytes(), str(temporary))
-        if current.exists():
+        if current.is_file():
             _copy_over(current, root / (PREVIOUS if keep else DAMAGED))
+        elif os.path.lexists(current):  # such as a directory, which no file can replace
+            current.rename(_free(root / DAMAGED))
         elif not keep:
             (root / DAMAGED).write_text(_LOST, encoding="utf-8")
         temporary.replace(current)
@@ -285,13 +293,19 @@ def save(root: Path, manifest: Manifest, *, keep: bool = True) -> None:
 def looks_like_workspace(directory: Path) -> bool:
     """Whether a directory holds a manifest of ours, sound or not, and not another program's."""
     for name in (FILENAME, PREVIOUS):
-        with contextlib.suppress(OSError), (directory / name).open("rb") as file:
+        unreadable = (OSError, CorruptFile, NotFound)
+        with contextlib.suppress(*unreadable), open_regular(directory / name) as file:
             if FORMAT.encode() in file.read(4096):
                 return True
     # Both copies may be damaged beyond recognition; what only we put beside a manifest is not.
     signs = (directory / name for name in (PREVIOUS, LOCK_FILE, DAMAGED))
     there = (directory / FILENAME).exists() or (directory / PREVIOUS).exists()
     return there and any(sign.exists() for sign in signs)
+
+
+def _free(path: Path) -> Path:
+    """A path where nothing lies: this one, or else one that begins like it."""
+    return path.with_name(f"{path.name}-{secrets.token_hex(4)}") if os.path.lexists(path) else path
 
 
 def _copy_over(source: Path, target: Path) -> None:

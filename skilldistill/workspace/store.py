@@ -368,7 +368,7 @@ class Workspace:
     def _read(self) -> tuple[Manifest, str]:
         try:
             return manifests.load(self.root)
-        except FileNotFoundError:
+        except NotFound:
             raise NotFound(
                 f"{self.root} holds no workspace any more",
                 hint=f"restore it, or make a new one with `skilldistill init {self.root}`",

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
@@ -321,6 +323,32 @@ def test_a_damaged_manifest_gives_way_to_the_previous_one(tmp_path: Path) -> Non
     assert "using manifest.json.previous, generation 1" in problem
     (tmp_path / manifests.FILENAME).unlink()
     assert "is missing" in manifests.load(tmp_path)[1]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_counts_as_a_damaged_manifest(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    manifests.save(tmp_path, Manifest(1))
+    manifests.save(tmp_path, Manifest(2))
+    for there in ([], [manifests.DAMAGED]):  # aside goes where nothing lies yet
+        (tmp_path / manifests.FILENAME).unlink()
+        make(tmp_path / manifests.FILENAME)
+        assert manifests.looks_like_workspace(tmp_path)
+        manifest, problem = manifests.load(tmp_path)
+        assert manifest.generation == 1
+        assert problem.startswith("manifest.json is a ")
+        assert [name for name in tree(tmp_path) if "damaged" in name] == there
+        manifests.save(tmp_path, Manifest(3), keep=False)
+        assert manifests.load(tmp_path) == (Manifest(3), "")
+        assert len([name for name in tree(tmp_path) if "damaged" in name]) == len(there) + 1
+        assert manifests.DAMAGED in tree(tmp_path)
+    (tmp_path / manifests.FILENAME).unlink()
+    (tmp_path / manifests.PREVIOUS).unlink()
+    for name in (manifests.FILENAME, manifests.PREVIOUS):
+        make(tmp_path / name)
+    with pytest.raises(CorruptFile, match="cannot be used either"):
+        manifests.load(tmp_path)
 
 
 def test_two_damaged_manifests_are_an_error(tmp_path: Path) -> None:
