@@ -141,9 +141,9 @@ class Beginning:
         try:
             content = json.loads((path / BEGINNING).read_bytes())
             return cls(int(content["version"]), dict(content["settings"]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (KeyError, TypeError, ValueError):  # damaged: let nothing overtake it
+        except (OSError, KeyError, TypeError, ValueError):  # damaged: let nothing overtake it
             return cls(manifests.MAX_COUNT, {})
 
     def overtaken_by(self, artefact: Artefact) -> bool:

@@ -96,6 +96,9 @@ def test_work_whose_beginning_cannot_be_read_is_overtaken_by_nothing(workspace: 
     for damaged in (b"", b"[]", b"{}", b'{"version": 0, "settings": 1}', b"\xff"):
         (place / BEGINNING).write_bytes(damaged)
         assert overtaken(workspace) == []
+    (place / BEGINNING).unlink()
+    (place / BEGINNING).mkdir()
+    assert overtaken(workspace) == []
 
 
 def test_work_of_a_skilldistill_that_noted_no_beginning_goes_by_the_clock(

@@ -341,6 +341,15 @@ def test_partial_work_goes_once_it_is_overtaken(workspace: Workspace) -> None:
     assert tree(workspace.root / "checkpoints" / "distilled")[0] == "2"
 
 
+def test_a_file_called_like_partial_work_goes_by_its_age_too(workspace: Workspace) -> None:
+    make(workspace, "checkpoint", "distilled")
+    path = workspace.root / "checkpoints" / "distilled" / ".partial-0a1b"
+    path.write_bytes(b"state")
+    assert collect(workspace) == []
+    age(path, days=31)
+    assert len(collect(workspace)) == 1
+
+
 def test_partial_work_of_a_living_process_stays(workspace: Workspace) -> None:
     code = (
         "import sys; from skilldistill.workspace.store import Workspace\n"
