@@ -70,4 +70,5 @@ def add_checkpoint(
     network = DistilledPolicyNetwork.for_domain(tiny.DOMAIN, 16)
     with workspace.draft("checkpoint", name) as draft:
         checkpoint.save(draft.path, network, config={}, metrics={})
-        return draft.commit(command="test", config={"domain": "tiny"}, seed=seed, **extra)
+        extra.setdefault("config", {"domain": "tiny"})
+        return draft.commit(command="test", seed=seed, **extra)

@@ -11,7 +11,7 @@ from skilldistill.cli.advice import whole
 from skilldistill.cli.render import Printer, escaped, print_table, size, table
 from skilldistill.cli.scores import report_table
 from skilldistill.config import DistillConfig, FinetuneConfig
-from skilldistill.settings import Settings, toml_value
+from skilldistill.settings import SECTIONS, Settings, settings_of, toml_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -187,7 +187,11 @@ def finetune(console: Console, result: FinetuneResult) -> None:
         for task in after:
             old, new = _figure(before.get(task)), _figure(after[task])
             console.print(f"  {escaped(task)}: {old} → {new}")
-    console.print(f"  {escaped(figures(result.metrics))}", soft_wrap=True)
+    told = {name: value for name, value in result.metrics.items() if name != "unchanged"}
+    console.print(f"  {escaped(figures(told))}", soft_wrap=True)
+    if result.metrics.get("unchanged"):
+        note = f"nothing better than {result.start} was found: the policy is still that one"
+        console.print(f"[yellow]note:[/] {escaped(note)}", soft_wrap=True)
     following(
         console,
         f"skilldistill evaluate {result.start} {result.ref}",
@@ -251,7 +255,8 @@ def show(console: Console, result: ShowResult) -> None:
     for name, text in rows.items():
         if text:
             console.print(f"  {name:<9}{escaped(text)}", soft_wrap=True)
-    sections = {"settings": result.config, "metrics": entry.metrics, "data": result.data or {}}
+    settings = _as_written(result.config)
+    sections = {"settings": settings, "metrics": entry.metrics, "data": result.data or {}}
     for title, values in sections.items():
         if values:
             console.print(f"  {title}")
@@ -262,6 +267,14 @@ def show(console: Console, result: ShowResult) -> None:
         again = " (see above)" if parent.repeated else ""
         name = parent.ref or f"{parent.id} (removed)"
         console.print(f"  {'  ' * parent.depth}{escaped(name)}{again}", soft_wrap=True)
+
+
+def _as_written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the words of flags and files, which differ from a field's name now and then."""
+    words = {
+        setting.field: setting.key for kind in SECTIONS.values() for setting in settings_of(kind)
+    }
+    return {words.get(name, name): value for name, value in config.items()}
 
 
 def _tree(console: Console, values: Mapping[str, Any], indent: str) -> None:
@@ -331,7 +344,7 @@ def plan(console: Console, result: PlanResult) -> None:
             note = f"  ({entry.note})" if entry.note else ""
             console.print(f"  {title:<6}{escaped(entry.ref)}{escaped(note)}", soft_wrap=True)
     console.print("  with")
-    _tree(console, result.config, "    ")
+    _tree(console, _as_written(result.config), "    ")
 
 
 def doctor(console: Console, result: DoctorResult) -> None:

@@ -414,8 +414,15 @@ class _Run:
         if latest := self.keeper.latest:
             task = self.domain.combined
             values[self.domain.task(task).main_metric] = round(latest[task], 3)
-        total = self.config.timesteps
-        return Progress("finetune", min(self.steps, total), total, "step", values)
+        rows = self.model.n_steps * self.model.n_envs
+        total = -(-self.config.timesteps // rows) * rows  # rollouts are played to their end
+        return Progress("finetune", self.steps, total, "step", values)
+
+    @property
+    def _unchanged(self) -> bool:
+        """Whether the policy is the one that the run began with."""
+        own = self.model.policy.network.state_dict()
+        return all(torch.equal(own[name], old) for name, old in self.reference.state_dict().items())
 
     def summary(self) -> dict[str, Any]:
         """Scores before and after, what the guard did, and how fast it went."""
@@ -425,6 +432,7 @@ class _Run:
             "warmup_steps": self.steps if self.pace.warming_up else self.pace.released,
             "warmup_updates": sum(record.get("critic_updates", 0) for record in self.records),
             **self.keeper.summary(),
+            "unchanged": self._unchanged,
             "elo": self.pool.rating if self.versus is not None and rated else None,
             "steps_per_second": round(self.clock.steps / max(self.clock.learning, 1e-9)),
             "seconds": round(time.perf_counter() - self.clock.began, 3),

@@ -58,7 +58,8 @@ class FinetuneResult:
     opponent: str
     metrics: Mapping[str, Any]
     """``before`` and ``after``: mean main metric by task; ``collapse_worst`` and
-    ``collapse_depth``; ``kl_raises``, ``rollbacks``, ``steps``, ``steps_per_second``."""
+    ``collapse_depth``; ``kl_raises``, ``rollbacks``, ``steps``, ``steps_per_second``;
+    ``unchanged``: whether the policy is still the start's, as nothing better was found."""
 
 
 def finetune(

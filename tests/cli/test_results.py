@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skilldistill.cli import results
-from skilldistill.config import CollectConfig, LsConfig, MergeConfig, ShowConfig
+from skilldistill.config import CollectConfig, FinetuneConfig, LsConfig, MergeConfig, ShowConfig
 from skilldistill.stages.collect import collect
 from skilldistill.stages.finetune import FinetuneResult
 from skilldistill.stages.ls import ls
@@ -101,6 +102,38 @@ def test_fine_tuning_shows_every_task_before_and_after() -> None:
     assert "from checkpoint:distilled@1, against chaser" in lines[0]
     assert lines[2:4] == ["  walk: 0.500 → 0.750", "  fight: – → 1.000"]
     assert "steps 4,096" in lines[4]
+
+
+def test_settings_are_shown_by_the_word_that_a_flag_has(
+    workspace: Workspace, invoke: Invoke
+) -> None:
+    start = FinetuneConfig(domain="tiny").start
+    add_checkpoint(workspace, start)
+    add_checkpoint(workspace, "tuned", config=asdict(FinetuneConfig(domain="tiny")))
+    for command in (("finetune", "--domain", "tiny", "--dry-run"), ("show", "tuned")):
+        ended = invoke(*command)
+        assert ended.code == 0, ended.err
+        lines = (ended.out + ended.err).splitlines()
+        assert f"    from: {start}" in lines
+        assert not any(line.startswith("    start:") for line in lines)
+
+
+def test_a_fine_tuning_without_gain_is_said_to_be_its_start() -> None:
+    def shown(**metrics: Any) -> str:
+        console = terminal(120)
+        made = FinetuneResult(
+            workspace="ws", domain="duel", id="f", ref="checkpoint:finetuned@1", path="p",
+            start="checkpoint:distilled@1", opponent="", metrics={"steps": 4096, **metrics},
+        )  # fmt: skip
+        results.finetune(console, made)
+        return text(console)
+
+    note = (
+        "note: nothing better than checkpoint:distilled@1 was found: the policy is still that one"
+    )
+    assert note in shown(unchanged=True)
+    assert "note:" not in shown(unchanged=False)
+    assert "unchanged" not in shown(unchanged=True) + shown(unchanged=False)
 
 
 def following(invoke: Invoke, *command: str) -> str:

@@ -445,6 +445,22 @@ def test_a_run_that_falls_again_and_again_ends_with_the_last_good_weights(tmp_pa
         assert torch.equal(value, plan.asked[2][name])
 
 
+def test_progress_counts_what_is_played_in_whole_rollouts(tmp_path: Path) -> None:
+    heard: list[tuple[float, float]] = []
+    config = settings(timesteps=2 * ROWS - 100)
+    run(tmp_path, config, progress=lambda told: heard.append((told.done, told.total)))
+    assert heard == [(ROWS, 2 * ROWS), (2 * ROWS, 2 * ROWS)]
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_run_that_ends_with_its_start_says_so(better: bool, tmp_path: Path) -> None:
+    plan = Plan({}, {"both": 0.9 if better else 0.1})
+    outcome = run(tmp_path, settings(guard_every=1, learning_rate=1e-3), evaluate=plan)
+    kept = plan.asked[0].items()
+    same_weights = all(torch.equal(outcome.network.state_dict()[name], old) for name, old in kept)
+    assert outcome.summary["unchanged"] == same_weights == (not better)
+
+
 @pytest.mark.parametrize(("guard_every", "good"), [(1, 1), (2, 0)])
 def test_self_play_that_gives_up_ends_with_the_last_good_weights(
     guard_every: int, good: int, tmp_path: Path
