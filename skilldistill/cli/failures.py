@@ -83,7 +83,7 @@ def write_log(error: BaseException) -> Path:
     for folder in (platformdirs.user_log_path("skilldistill"), Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError:
             continue  # a read-only home must not hide the error itself
         return folder / name

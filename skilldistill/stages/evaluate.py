@@ -156,7 +156,8 @@ def write(
     }
     for name, text in texts.items():
         with disk(folder / name):  # a write that fails does not say to which file
-            (folder / name).write_text(text, encoding="utf-8")
+            # A path in the command line or in a label need not be UTF-8.
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     pictures.draw(content, folder)
 
 

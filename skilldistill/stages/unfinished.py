@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skilldistill.config import DistillConfig, FinetuneConfig, TrainConfig
-from skilldistill.errors import NotFound, NotInstalled
+from skilldistill.errors import ConfigurationError, NotFound, NotInstalled
 from skilldistill.training_state import STATE_FILE, TENSORBOARD_FOLDER
 from skilldistill.workspace.drafts import Beginning
 from skilldistill.workspace.store import Workspace
@@ -49,10 +49,11 @@ def unfinished(
     Raises:
         NotFound: a run is to be gone on with, and there is none of these settings.
         NotInstalled: TensorBoard is wanted and not there.
+        ConfigurationError: it cannot write to this workspace.
         DiskProblem: the disk is full or fails.
     """
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise NotInstalled("TensorBoard", "plots")
+    if config.tensorboard:
+        _check_board(workspace)
     content = json.dumps([deciding(config), further], sort_keys=True)
     key = hashlib.sha256(content.encode()).hexdigest()[:12]
     folder = workspace.partial(kind, name, key)
@@ -67,6 +68,18 @@ def unfinished(
         folder = workspace.partial(kind, name, key)
     Beginning(workspace.manifest().highest(kind, name), deciding(config)).write(folder)
     return folder
+
+
+def _check_board(workspace: Workspace) -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise NotInstalled("TensorBoard", "plots")
+    try:
+        str(workspace.root).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"TensorBoard cannot write to {workspace.root}: the path is not UTF-8",
+            hint="leave out `--tensorboard`, or name another workspace",
+        ) from None
 
 
 @contextmanager

@@ -93,6 +93,12 @@ def test_out_of_memory_says_what_to_lower() -> None:
     assert failures.describe(RuntimeError(torch_says)).kind == "OutOfMemory"
 
 
+def test_a_surprise_about_a_path_that_is_not_utf_8_is_logged_like_any_other(home: Path) -> None:
+    log = Path(failures.describe(ValueError("odd\udcff")).log)
+    assert log.is_relative_to(home)
+    assert "ValueError: odd\\udcff" in log.read_text("utf-8")
+
+
 def test_a_surprise_leaves_its_traceback_in_a_log(home: Path) -> None:
     try:
         raise ValueError("surprise\nsecond line")

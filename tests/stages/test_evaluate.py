@@ -87,6 +87,22 @@ def test_the_report_lies_in_its_folder_as_json_page_episodes_and_pictures(
     assert document["ref"] == "report:evaluation@1"
 
 
+def test_a_path_that_is_not_utf_8_spoils_no_evaluation(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    workspace.root.rename(odd)
+    workspace = Workspace.open(odd)
+    path = str(workspace.path(add_checkpoint(workspace)))
+    result = evaluate(workspace, config(path), command=f"skilldistill -w {odd} evaluate")
+    assert "odd\\udcff evaluate" in (Path(result.path) / "report.html").read_text("utf-8")
+    for name in ("episodes.csv", "report.json"):
+        (Path(result.path) / name).read_text("utf-8")
+    (artefact,) = workspace.artefacts("report")
+    assert artefact.command == f"skilldistill -w {odd} evaluate"
+    assert artefact.config["policies"] == [path]
+
+
 def test_the_same_command_gives_the_same_bytes(workspace: Workspace) -> None:
     add_checkpoint(workspace)
     one, two = (evaluate(workspace, config("distilled")) for _ in range(2))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from skilldistill.config import FinetuneConfig
-from skilldistill.errors import Interrupted, NotFound, NotInstalled
+from skilldistill.errors import ConfigurationError, Interrupted, NotFound, NotInstalled
 from skilldistill.stages.unfinished import put_away_if_not_begun, unfinished
 from skilldistill.training_state import STATE_FILE
 from skilldistill.workspace.drafts import BEGINNING, PARTIAL
@@ -132,3 +132,11 @@ def test_what_cannot_be_shown_leaves_no_folder(
         folder(workspace, replace(CONFIG, tensorboard=True))
     assert "skilldistill[plots]" in caught.value.hint
     assert not list((workspace.root / "checkpoints").glob("*/.partial*"))
+
+
+def test_a_board_on_a_path_that_it_cannot_write_to_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    workspace = Workspace.create(tmp_path / os.fsdecode(b"odd\xff"))
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        folder(workspace, replace(CONFIG, tensorboard=True))
+    assert not list(workspace.root.glob("checkpoints/*/.partial*"))
