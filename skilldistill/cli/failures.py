@@ -111,7 +111,10 @@ def _disk(error: OSError, number: int) -> Failure:
     what, hint = _first_line(error), ""
     if number in NO_SPACE:
         what = f"no space left on the disk{where}"
-        hint = "free some space (`skilldistill gc` removes leftovers), then run the command again"
+        hint = (
+            "free some space (`skilldistill gc` removes leftovers, `skilldistill rm` what you "
+            "name), then run the command again"
+        )
     elif number == errno.EFBIG:
         what = f"a file grew larger than it may be here{where}"
         hint = "raise the limit (`ulimit -f`), or work on another disk"

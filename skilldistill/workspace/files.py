@@ -158,7 +158,8 @@ def disk_problem(error: OSError, path: Path) -> DiskProblem:
     where = error.filename or path
     if error.errno in NO_SPACE:
         return DiskProblem(
-            f"the disk is full: {where}", hint="free space, for instance with `skilldistill gc`"
+            f"the disk is full: {where}",
+            hint="free space: `skilldistill gc` removes leftovers, `skilldistill rm` what you name",
         )
     if error.errno == errno.EFBIG:
         return DiskProblem(

@@ -19,6 +19,7 @@ from pathlib import Path
 from skilldistill.errors import (
     ConfigurationError,
     CorruptFile,
+    DiskProblem,
     Locked,
     NotFound,
     SkillDistillError,
@@ -29,6 +30,7 @@ from skilldistill.workspace.drafts import DRAFT, PARTIAL, claim, discard, held, 
 from skilldistill.workspace.drafts import Draft as Draft
 from skilldistill.workspace.files import (
     DISK,
+    NO_SPACE,
     acquire,
     delete,
     disk,
@@ -313,6 +315,8 @@ class Workspace:
     def remove(self, artefact_ids: Iterable[str], *, force: bool = False) -> list[Artefact]:
         """Take artefacts out of the manifest, then delete their files.
 
+        On a full disk it is the other way round: the files make room for the manifest.
+
         Args:
             artefact_ids: which.
             force: even if artefacts that stay were made from them.
@@ -323,6 +327,7 @@ class Workspace:
         Raises:
             NotFound: an id is unknown.
             ConfigurationError: others have one of them as a parent, and no ``force``.
+            DiskProblem: the disk fails, or is full whatever is deleted.
         """
         ids = set(artefact_ids)
         with disk(self.root), self._lock():
@@ -334,14 +339,15 @@ class Workspace:
             if not force:
                 check_unused(gone, manifest.artefacts)
             kept = tuple(artefact for artefact in manifest.artefacts if artefact.id not in ids)
-            self._save(replace(manifest, artefacts=kept), problem)
+            following = replace(manifest, artefacts=kept)
+            try:
+                self._save(following, problem)
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                self._save_in_place_of(gone, following, problem)
         # After the manifest: whatever a crash leaves from here on is a leftover, not a loss.
-        with disk(self.root):
-            for artefact in gone:
-                path = self.root / artefact.place
-                if path.parent.resolve().is_relative_to(self.root.resolve()):
-                    delete(path)
-                    tidy(path.parent)
+        self._delete(gone)
         return gone
 
     # --- inside --------------------------------------------------------------------------
@@ -379,6 +385,31 @@ class Workspace:
         step = 2 if problem else 1
         following = replace(manifest, generation=manifest.generation + step)
         manifests.save(self.root, following, keep=not problem)
+
+    def _save_in_place_of(self, gone: Iterable[Artefact], manifest: Manifest, problem: str) -> None:
+        """Save a manifest in the room that artefacts take which it does not list.
+
+        A crash in between leaves them listed, but missing, as ``verify`` says.
+        """
+        self._delete(gone)
+        try:
+            self._save(manifest, problem)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            refs = ", ".join(artefact.ref for artefact in gone)
+            raise DiskProblem(
+                f"the disk is full: {self.root}; the files of {refs} are gone, but still recorded",
+                hint="free space outside of the workspace, then run the same command again",
+            ) from error
+
+    def _delete(self, gone: Iterable[Artefact]) -> None:
+        with disk(self.root):
+            for artefact in gone:
+                path = self.root / artefact.place
+                if path.parent.resolve().is_relative_to(self.root.resolve()):
+                    delete(path)
+                    tidy(path.parent)
 
     def _publish(self, draft: Draft, artefact: Artefact) -> Artefact:
         """Rename a checked draft to the next free version and record it."""

@@ -53,6 +53,7 @@ def test_a_full_disk_names_the_file_and_what_frees_space() -> None:
     assert "no space left on the disk" in found.message
     assert "/data/x.h5" in found.message
     assert "skilldistill gc" in found.hint
+    assert "skilldistill rm" in found.hint
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from skilldistill.workspace import store
 from skilldistill.workspace.drafts import DRAFT
 from skilldistill.workspace.files import acquire, digest
 from skilldistill.workspace.store import Workspace
+from skilldistill.workspace.verify import check_artefacts
 from tests.workspace.making import make, tree
 
 
@@ -535,6 +536,58 @@ def test_removing_never_deletes_through_a_link(workspace: Workspace, tmp_path: P
     (workspace.root / "experts").symlink_to(outside)
     workspace.remove([artefact.id])
     assert (outside / "aiming/1/main.bin").exists()
+
+
+def without_room(until: Path | None = None) -> Callable[[manifests.Manifest], bytes]:
+    """In place of ``encode``: no room for a manifest until a path is gone, or not even then."""
+    encode = manifests.encode
+
+    def full(manifest: manifests.Manifest) -> bytes:
+        if until is None or until.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return encode(manifest)
+
+    return full
+
+
+def test_on_a_full_disk_what_is_removed_makes_room_for_the_manifest(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone = make(workspace, "expert"), make(workspace)
+    monkeypatch.setattr(manifests, "encode", without_room(until=workspace.path(gone)))
+    assert workspace.remove([gone.id]) == [gone]
+    assert workspace.artefacts() == [kept]
+    assert not (workspace.root / "datasets").exists()
+    assert make(workspace).version == 2
+
+
+def test_what_could_not_be_recorded_as_removed_is_missing_and_can_be_removed_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone = make(workspace, "expert"), make(workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "encode", without_room())
+        with pytest.raises(DiskProblem, match="dataset:aiming@1 are gone, but still recorded"):
+            workspace.remove([gone.id])
+    assert workspace.artefacts() == [kept, gone]
+    (finding,) = check_artefacts(workspace, workspace.artefacts())
+    assert (finding.problem, finding.artefact) == ("missing", gone.ref)
+    assert workspace.remove([gone.id]) == [gone]
+    assert workspace.artefacts() == [kept]
+
+
+def test_another_failure_of_the_disk_removes_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefact = make(workspace)
+
+    def broken(_: manifests.Manifest) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(manifests, "encode", broken)
+    with pytest.raises(DiskProblem, match="Input/output"):
+        workspace.remove([artefact.id])
+    assert workspace.path(artefact).exists()
 
 
 # --- what it costs ---------------------------------------------------------------------------
