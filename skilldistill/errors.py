@@ -73,6 +73,13 @@ class ActionError(SkillDistillError, ValueError):
     exit_code = 2
 
 
+class DomainFailed(SkillDistillError):
+    """A domain's own code raised, or handed out what it must not.
+
+    Where it raised, that exception is the cause.
+    """
+
+
 class CorruptFile(SkillDistillError):
     """A file whose content is damaged, or not what it claims to be."""
 

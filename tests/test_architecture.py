@@ -19,8 +19,8 @@ import skilldistill
 ROOT = Path(skilldistill.__file__).parent
 FLOORS = (
     {
-        *("errors", "config", "domain", "progress", "randomness", "regular", "settings"),
-        *("palette", "threads", "training_state"),
+        *("errors", "config", "domain", "contract", "progress", "randomness", "regular"),
+        *("settings", "palette", "threads", "training_state"),
     },
     {"duel", "workspace", "data"},
     {"experts", "policy"},

@@ -12,7 +12,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldistill.errors import ConfigurationError, DiskProblem, SkillDistillError
+from skilldistill.errors import ConfigurationError, DiskProblem, DomainFailed, SkillDistillError
 from skilldistill.workspace.files import NO_SPACE
 
 BROKEN_PIPE = 141
@@ -29,11 +29,13 @@ class Failure:
     hint: str
     exit_code: int
     log: str = ""
-    """File with the traceback of an error nobody expected; empty otherwise."""
+    """File with the traceback of an error nobody expected, or of a domain's; empty otherwise."""
 
 
 def describe(error: BaseException) -> Failure:
     """Turn an exception into what the user should read, writing a log for the unexpected."""
+    if isinstance(error, DomainFailed) and error.__cause__ is not None:
+        return _logged(error, error.message)
     if isinstance(error, SkillDistillError):
         return Failure(type(error).__name__, error.message, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
@@ -47,10 +49,15 @@ def describe(error: BaseException) -> Failure:
         )
     if isinstance(error, OSError) and (number := _number(error)):
         return _disk(error, number)
+    return _logged(error, f"unexpected {type(error).__name__}: {_first_line(error)}")
+
+
+def _logged(error: BaseException, message: str) -> Failure:
+    """An error whose traceback somebody will want."""
     log = write_log(error)
     return Failure(
         type(error).__name__,
-        f"unexpected {type(error).__name__}: {_first_line(error)}",
+        message,
         f"the traceback is in {log}; run again with --debug to see it here",
         1,
         str(log),

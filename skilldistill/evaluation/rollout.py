@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skilldistill.contract import CheckedArenas
 from skilldistill.domain import Domain, Policy, View
-from skilldistill.errors import ConfigurationError, Interrupted, SkillDistillError
+from skilldistill.errors import ConfigurationError, Interrupted
 from skilldistill.progress import StopCheck, never
 
 MAX_ARENAS = 1024
@@ -97,13 +98,12 @@ def play(
         ConfigurationError: no such task, or no episodes asked for.
         ActionError: the policy gave an action the domain refuses.
         Interrupted: ``stop`` answered with a signal.
-        SkillDistillError: the domain's episodes outlast the task's horizon.
+        DomainFailed: the domain raises, or breaks what ``domain.py`` asks of it.
     """
     if episodes < 1 or max_arenas < 1:
         raise ConfigurationError(
             f"cannot play {episodes} episodes in batches of {max_arenas}: both must be at least 1"
         )
-    horizon = domain.task(task).horizon
     metrics = {name: np.empty(episodes) for name in domain.task(task).metrics}
     returns = np.zeros(episodes)
     lengths = np.zeros(episodes, dtype=np.int64)
@@ -111,12 +111,9 @@ def play(
     for begin in range(0, episodes, max_arenas):
         rows = slice(begin, min(begin + max_arenas, episodes))
         count = rows.stop - rows.start
-        arenas = domain.make_arenas(task, count, seed=seed, opponent=opponent)
+        arenas = CheckedArenas(domain, task, count, seed=seed, opponent=opponent)
         arenas.start(np.arange(count, dtype=np.int64) + (first_episode + begin))
-        for _ in range(horizon):
-            active = arenas.active
-            if not active.any():
-                break
+        while (active := arenas.active).any():
             if signum := stop():
                 raise Interrupted(
                     f"stopped after {begin} of {episodes} episodes of {task}", signum=signum
@@ -125,11 +122,6 @@ def play(
             step = arenas.step(policy.act(arenas.view))
             returns[rows] += step.rewards
             ended[rows] |= step.terminated
-        if arenas.active.any():
-            raise SkillDistillError(
-                f"task {task!r} of domain {domain.name!r} goes on past its horizon of "
-                f"{horizon} ticks"
-            )
         measured = arenas.metrics()
         for name, column in metrics.items():
             column[rows] = measured[name]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skilldistill.contract import CheckedArenas
 from skilldistill.data.schema import ROW_COLUMNS, Batch, Episode
 from skilldistill.data.writer import DatasetWriter
 from skilldistill.domain import Arenas, Domain
-from skilldistill.errors import Interrupted, SkillDistillError
+from skilldistill.errors import Interrupted
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.progress import Progress, ProgressCallback, StopCheck, never, silent
 
@@ -64,7 +65,7 @@ def collect(
 
     Raises:
         Interrupted: asked to stop. What was appended before is of no use.
-        SkillDistillError: an episode outlasts the task's horizon.
+        DomainFailed: the domain raises, or breaks what ``domain.py`` asks of it.
     """
     began = time.perf_counter()
     returns: list[float] = []
@@ -81,7 +82,7 @@ def collect(
                 )
             progress(Progress(f"collect {task}", done + playing * ticks, episodes, "episode"))
 
-        arenas = domain.make_arenas(task, len(indices), seed=seed)
+        arenas = CheckedArenas(domain, task, len(indices), seed=seed)
         arenas.start(indices)
         recording = _Recording(domain, task, len(indices), writer.native_dim)
         recording.play(arenas, policy, report)
@@ -127,10 +128,6 @@ class _Recording:
         columns = self.columns
         tick = 0
         while (active := arenas.active.copy()).any():
-            if tick == self.horizon:
-                raise SkillDistillError(
-                    f"task {self.task!r} goes on after its horizon of {self.horizon} ticks"
-                )
             report(tick / self.horizon)
             view = arenas.view
             targets, std, mask = policy.label(view)

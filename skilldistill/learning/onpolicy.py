@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from skilldistill.contract import CheckedArenas
 from skilldistill.data.schema import DatasetInfo, Episode, ExpertRef
 from skilldistill.data.writer import DatasetWriter
 from skilldistill.domain import Domain, Policy
@@ -157,12 +158,13 @@ def play_labelled(
 
     Raises:
         Interrupted: ``stop`` answered with a signal.
+        DomainFailed: the domain raises, or breaks what ``domain.py`` asks of it.
     """
     labelled = labelled_dimensions(domain, task)
     for begin in range(0, episodes, MAX_ARENAS):
         count = min(MAX_ARENAS, episodes - begin)
         index = np.arange(count, dtype=np.int64) + (first_episode + begin)
-        arenas = domain.make_arenas(task, count, seed=seed)
+        arenas = CheckedArenas(domain, task, count, seed=seed)
         arenas.start(index)
         zero = np.zeros(count, dtype=np.int64)
         guided = uniform(seed, index, zero, _WHO_ACTS, 1)[:, 0] < beta

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from skilldistill.config import FinetuneConfig
+from skilldistill.contract import CheckedArenas
 from skilldistill.domain import Domain, Policy
 from skilldistill.errors import ConfigurationError
+from skilldistill.learning.domain_env import CheckedVectorEnv
 from skilldistill.learning.selfplay import FrozenSelf
 from skilldistill.learning.update import Rehearsal
 from skilldistill.learning.vecenv import SB3VecEnv
@@ -105,7 +107,7 @@ def make_arenas(
             rival = NetworkPolicy(start)
         groups = max(1, min(STAGGER // len(opponents), share))
         envs += [
-            domain.make_vector_env(domain.combined, size, seed=config.seed, opponent=rival)
+            CheckedVectorEnv(domain, domain.combined, size, seed=config.seed, opponent=rival)
             for size in split(share, groups)
         ]
     return SB3VecEnv(envs)
@@ -154,7 +156,7 @@ def skill_states(
     for skill in domain.skill_names:
         length = min(LESSON, domain.task(skill).horizon)
         count = -(-rows // length)
-        arenas = domain.make_arenas(skill, count, seed=seed)
+        arenas = CheckedArenas(domain, skill, count, seed=seed)
         seen: list[np.ndarray] = []
         for begun in itertools.count(0, count):
             if sum(map(len, seen)) >= rows:

@@ -166,11 +166,12 @@ def _reinstall(domain: str) -> str:
 
 def _play(name: str) -> str:
     """Play a few ticks: this also compiles the simulator where it has not been yet."""
+    from skilldistill.contract import CheckedArenas
     from skilldistill.evaluation.rollout import RandomPolicy
 
     began = time.perf_counter()
     domain = domains.find(name)
-    arenas = domain.make_arenas(domain.combined, 8, seed=0)
+    arenas = CheckedArenas(domain, domain.combined, 8, seed=0)
     policy = RandomPolicy(domain)
     for _ in range(5):
         arenas.step(policy.act(arenas.view))

@@ -21,6 +21,7 @@ from skilldistill.evaluation.statistics import mean_interval
 from skilldistill.experts import train as loop
 from skilldistill.experts.composite import CompositePolicy
 from skilldistill.experts.network import Expert
+from skilldistill.learning.domain_env import CheckedVectorEnv
 from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.progress import ProgressCallback, StopCheck, never, silent
 from skilldistill.settings import check_config
@@ -105,7 +106,8 @@ def train(
     )
     with put_away_if_not_begun(workspace, folder):
         vec_env = SB3VecEnv(
-            domain.make_vector_env(
+            CheckedVectorEnv(
+                domain,
                 task.name,
                 settings.envs,
                 seed=loop.training_seed(config.seed),

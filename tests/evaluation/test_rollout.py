@@ -92,7 +92,7 @@ def test_a_signal_ends_the_play() -> None:
 
 def test_an_episode_that_outlasts_its_horizon_is_an_error() -> None:
     short = tuple(dataclasses.replace(task, horizon=5) for task in tiny.DOMAIN.tasks)
-    with pytest.raises(SkillDistillError, match="past its horizon of 5 ticks"):
+    with pytest.raises(SkillDistillError, match="after its horizon of 5 ticks"):
         play(dataclasses.replace(tiny.DOMAIN, tasks=short), "both", Perfect(), episodes=1, seed=0)
 
 

@@ -111,7 +111,14 @@ def test_a_short_task_shortens_no_other() -> None:
     first, *others = tiny.DOMAIN.tasks
     assert first.name == tiny.DOMAIN.skill_names[0]
     tasks = (dataclasses.replace(first, horizon=5), *others)
-    network = DistilledPolicyNetwork.for_domain(dataclasses.replace(tiny.DOMAIN, tasks=tasks), 32)
+
+    class Shorter(tiny.TinyArenas):
+        @property
+        def active(self) -> np.ndarray:
+            return self.tick < (5 if self.task == first.name else tiny.HORIZON)
+
+    domain = dataclasses.replace(tiny.DOMAIN, tasks=tasks, make_arenas=Shorter)
+    network = DistilledPolicyNetwork.for_domain(domain, 32)
     network.load_state_dict(half_trained.network().state_dict())
     states = skill_states(network, seed=4, rows=60)["ring"]
     as_ever = skill_states(half_trained.network(), seed=4, rows=60)["ring"]
