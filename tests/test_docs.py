@@ -287,6 +287,41 @@ SMALL = {
 }
 
 
+DOMAINS = (ROOT / "docs" / "domains.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_example_of_a_domain_goes_through_the_pipeline(tmp_path: Path) -> None:
+    """Installed as the page says: a module, and an entry point in its metadata."""
+    blocks = BLOCK.findall(DOMAINS)
+    site, here = tmp_path / "site", tmp_path / "here"
+    metadata = site / "rover-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    here.mkdir()
+    (site / "rover.py").write_text(next(body for language, body in blocks if language == "python"))
+    entry = tomllib.loads(next(body for language, body in blocks if language == "toml"))
+    [(group, names)] = entry["project"]["entry-points"].items()
+    lines = "".join(f"{name} = {value}\n" for name, value in names.items())
+    (metadata / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rover\nVersion: 1.0\n")
+    environ = {
+        **os.environ,
+        **SMALL,
+        "SKILLDISTILL_TRAIN_TIMESTEPS": "4096",
+        "SKILLDISTILL_TRAIN_EVAL_EPISODES": "8",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]),
+        "HOME": str(tmp_path / "home"),
+        "OMP_NUM_THREADS": "1",
+    }
+    script = next(body for language, body in blocks if language == "sh")
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=here, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "gather score" in done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_the_guide_can_be_followed(tmp_path: Path) -> None:
     bin_folder = Path(sys.executable).parent

@@ -82,6 +82,36 @@ def test_an_environment_that_breaks_the_contract_is_named(
         episode(make_vector_env)
 
 
+class Single(gymnasium.Env[Any, Any]):
+    """One point on a line, under a Gymnasium id."""
+
+    def __init__(self) -> None:
+        self.batch = tiny.TinyVectorEnv("steer", 1, seed=0)
+        self.observation_space = self.batch.single_observation_space
+        self.action_space = self.batch.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.batch.reset(seed=int(self.np_random.integers(1 << 30)))[0][0], {}
+
+    def step(self, action: Any) -> Any:
+        played = self.batch.arenas.step(np.array([[0, action[0]]], dtype=np.float32))
+        seen = self.batch._observe()[0]
+        return seen, float(played.rewards[0]), False, bool(played.truncated[0]), {}
+
+
+def test_a_batch_of_single_environments_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/domains.md makes one."""
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", {})
+    gymnasium.register("tiny/steer-v0", entry_point=Single)
+
+    def made(task: str, num_envs: int, *, seed: int, opponent: Any = None) -> Any:
+        same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        return gymnasium.make_vec(f"tiny/{task}-v0", num_envs=num_envs, vector_kwargs=same_step)
+
+    episode(made)
+
+
 def test_a_sound_environment_plays_and_keeps_what_else_it_offers() -> None:
     episode(tiny.TinyVectorEnv)
     env = CheckedVectorEnv(tiny.DOMAIN, "both", 3, seed=0)
