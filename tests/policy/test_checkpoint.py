@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from skilldistill.errors import CorruptFile, NotFound
 from skilldistill.policy import checkpoint
 from skilldistill.policy.network import DistilledPolicyNetwork
+from skilldistill.policy.player import NetworkPolicy
 from tests.tiny import DOMAIN
 
 
@@ -136,3 +139,23 @@ def test_a_file_that_holds_no_tensors_is_refused(saved: Path) -> None:
     edit(saved, weights_sha256=hashlib.sha256(b"nothing").hexdigest())
     with pytest.raises(CorruptFile, match="holds no tensors"):
         checkpoint.load(saved)
+
+
+def test_the_documented_numpy_plays_a_checkpoint_without_the_package(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "file-formats.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert "import skilldistill" not in code
+    torch.manual_seed(3)
+    network = DistilledPolicyNetwork.for_domain(DOMAIN, 32)
+    observations = np.random.default_rng(0).normal(2, 30, (400, 3)).astype(np.float32)
+    network.fit_inputs(torch.from_numpy(observations[:50]) / 4)  # some inputs are clipped
+    checkpoint.save(tmp_path / "p", network, config={}, metrics={})
+    documented: dict[str, Any] = {}
+    exec(code, documented)
+    actions = documented["read_policy"](tmp_path / "p")(observations)
+    expected = NetworkPolicy(network).predict(observations)
+    assert 0 < expected[:, 0].mean() < 1
+    np.testing.assert_array_equal(actions[:, 0], expected[:, 0])
+    np.testing.assert_allclose(actions[:, 1], expected[:, 1], atol=1e-5)
+    mean = network.distribution(torch.from_numpy(observations)).mean().detach().numpy()
+    np.testing.assert_allclose(actions[:, 1], mean[:, 1], atol=1e-5)
