@@ -99,6 +99,12 @@ def experts_add(console: Console, result: ExpertsAddResult) -> None:
     layers = "-".join(str(width) for width in result.layers)
     normalised = ", observations normalised" if result.normalised else ""
     made(console, result.ref, result.path, f"{result.skill}, {result.head} {layers}{normalised}")
+    if result.lacks_statistics:
+        note = (
+            "the agent was trained behind VecNormalize: if that scaled its observations, it plays "
+            "badly without the statistics; add it with `--normaliser`"
+        )
+        console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
     following(
         console, f"skilldistill collect --skill {result.skill}", result.workspace, result.domain
     )

@@ -147,6 +147,14 @@ def read_spaces(data: Mapping[str, Any], label: str) -> tuple[Space, Space]:
     return _space(data, "observation_space", label), _space(data, "action_space", label)
 
 
+def trained_behind_vec_normalize(data: Mapping[str, Any]) -> bool:
+    """Whether the agent's observations came through a ``VecNormalize``, which may scale them.
+
+    Only then does SB3 keep the last one as it was before.
+    """
+    return data.get("_last_original_obs") is not None
+
+
 def algorithm_of(data: Mapping[str, Any]) -> str:
     """``PPO`` or ``A2C``: which one left its settings."""
     return "PPO" if any(name in data for name in _OF_PPO) else "A2C"

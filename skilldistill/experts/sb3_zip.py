@@ -39,6 +39,7 @@ from skilldistill.experts.sb3_text import (
     pickles,
     read_policy,
     read_spaces,
+    trained_behind_vec_normalize,
 )
 from skilldistill.experts.torch_file import confirm, read_tensors, scan
 from skilldistill.regular import open_regular
@@ -108,7 +109,8 @@ def _rebuild(
 ) -> Expert:
     """The expert in an open zip; ``path`` and ``normaliser`` are what to call the files."""
     members, digest = _read_members(file, path)
-    text = read_policy(parse_json(members["data"], path.name), path.name)
+    data = parse_json(members["data"], path.name)
+    text = read_policy(data, path.name)
     _check_spaces(text.observation_space, text.action_space, skill, domain, path.name)
     label = f"{path.name}: policy.pth"
     tensors = read_tensors(
@@ -123,6 +125,7 @@ def _rebuild(
         "stable_baselines3": excerpt(members.get(_VERSION_MEMBER, b"").decode().strip(), 40),
         "action_space": str(text.action_space),
         "normaliser": None if normaliser is None else Path(normaliser).name,
+        "vec_normalize": trained_behind_vec_normalize(data),
     }
     expert = _assemble(domain, skill, text, hidden, tensors, scaler, source)
     confirm(members["policy.pth"], tensors, label)
@@ -180,7 +183,12 @@ def _load(
             f"{reason.message}; nor can stable_baselines3 load it: "
             f"{type(error).__name__}: {excerpt(str(error))}"
         ) from error
-    return replace(expert, source={**expert.source, "file": path.name, "sha256": digest})
+    further = {
+        "file": path.name,
+        "sha256": digest,
+        "vec_normalize": trained_behind_vec_normalize(data),
+    }
+    return replace(expert, source={**expert.source, **further})
 
 
 def from_sb3(

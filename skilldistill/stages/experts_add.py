@@ -38,6 +38,8 @@ class ExpertsAddResult:
     normalised: bool
     trusted: bool
     """True if code from the file was run to load it."""
+    lacks_statistics: bool
+    """True if the agent was trained behind a ``VecNormalize`` whose statistics were not given."""
 
 
 def experts_add(
@@ -92,6 +94,7 @@ def experts_add(
         head=expert.head,
         normalised=expert.normaliser is not None,
         trusted=expert.source.get("kind") == "sb3_trusted",
+        lacks_statistics=bool(expert.source.get("vec_normalize")) and expert.normaliser is None,
     )
 
 

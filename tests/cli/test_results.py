@@ -11,6 +11,7 @@ import pytest
 from skilldistill.cli import results
 from skilldistill.config import CollectConfig, FinetuneConfig, LsConfig, MergeConfig, ShowConfig
 from skilldistill.stages.collect import collect
+from skilldistill.stages.experts_add import ExpertsAddResult
 from skilldistill.stages.finetune import FinetuneResult
 from skilldistill.stages.ls import ls
 from skilldistill.stages.merge import merge
@@ -236,3 +237,26 @@ def test_a_workspace_that_settings_name_is_not_named_again(here: Path, invoke: I
     with (here / ".skilldistill.toml").open("a") as file:
         file.write('workspace = "proj"\n')
     assert following(invoke, "collect", "-n", "2") == "skilldistill merge"
+
+
+@pytest.mark.parametrize("lacks", [False, True])
+def test_an_agent_without_its_statistics_is_noted(lacks: bool) -> None:
+    result = ExpertsAddResult(
+        workspace="workspace",
+        domain="duel",
+        id="",
+        ref="expert:aim@1",
+        path="workspace/experts/aim/1",
+        sha256="",
+        skill="aiming",
+        layers=(5, 64, 2),
+        head="gaussian",
+        normalised=False,
+        trusted=False,
+        lacks_statistics=lacks,
+    )
+    console = terminal(120)
+    results.experts_add(console, result)
+    shown = " ".join(text(console).split())
+    assert ("note: the agent was trained behind VecNormalize" in shown) == lacks
+    assert ("--normaliser" in shown) == lacks

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from skilldistill import domain as domains
@@ -76,6 +77,27 @@ def test_an_experts_normaliser_comes_with_it(
         Expert.load(Path(plain.path)).distribution((seen - 0.25) / 2).mean,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_agent_from_behind_vec_normalize_is_missed_its_statistics(
+    trusted: bool, workspace: Workspace, tmp_path: Path
+) -> None:
+    model = make_model(
+        "aim", policy_kwargs={"activation_fn": partial(nn.LeakyReLU, 0.3)} if trusted else {}
+    )
+    path = tmp_path / "policy.zip"
+    model.save(path)
+    assert not experts_add(workspace, config("aim", path, trust_pickle=trusted)).lacks_statistics
+    model.set_env(VecNormalize(model.get_env()), force_reset=True)
+    model.learn(1)
+    model.save(path)
+    missed = experts_add(workspace, config("aim", path, trust_pickle=trusted))
+    assert missed.trusted == trusted
+    assert missed.lacks_statistics
+    np.savez(tmp_path / "seen.npz", mean=np.zeros(5), var=np.ones(5))
+    given = config("aim", path, trust_pickle=trusted, normaliser=str(tmp_path / "seen.npz"))
+    assert not experts_add(workspace, given).lacks_statistics
 
 
 def test_another_name_needs_the_skill(workspace: Workspace, tmp_path: Path) -> None:
