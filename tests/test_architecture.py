@@ -20,7 +20,7 @@ ROOT = Path(skilldistill.__file__).parent
 FLOORS = (
     {
         *("errors", "config", "domain", "contract", "progress", "randomness", "regular"),
-        *("settings", "palette", "threads", "training_state"),
+        *("settings", "palette", "single", "threads", "training_state"),
     },
     {"duel", "workspace", "data"},
     {"experts", "policy"},
