@@ -51,6 +51,7 @@ class CheckedVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self._names = self.contract.native.get(task, domain.observation_names)
         self._check(own, num_envs)
         super().__init__(own)
+        self._played, self._returns = False, np.zeros(num_envs)
 
     def __getattr__(self, name: str) -> Any:
         if name == "env":  # asked by a copy that holds nothing yet
@@ -93,6 +94,7 @@ class CheckedVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         found = self.contract.call("reset()", self.env.reset, seed=seed, options=options)
         observations, infos = found
         self._look("reset()", observations, self.num_envs)
+        self._returns[:] = 0
         return observations, infos
 
     def step(
@@ -104,11 +106,16 @@ class CheckedVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             "step()", self.env.step, actions
         )
         self._look("step()'s observations", observations, self.num_envs)
-        contract.numbers("step()'s rewards", rewards, shape, _PROTOCOL)
-        contract.array("step()'s terminated", terminated, shape, _PROTOCOL, FLAGS)
-        contract.array("step()'s truncated", truncated, shape, _PROTOCOL, FLAGS)
+        if not self._played:  # shapes stay what they are
+            contract.array("step()'s rewards", rewards, shape, _PROTOCOL)
+            contract.array("step()'s terminated", terminated, shape, _PROTOCOL, FLAGS)
+            contract.array("step()'s truncated", truncated, shape, _PROTOCOL, FLAGS)
+            self._played = True
+        self._returns += rewards
         ended = terminated | truncated
         if ended.any():
+            contract.numbers("the sum of step()'s rewards", self._returns, shape, _PROTOCOL)
+            self._returns[ended] = 0
             self._look_at_the_last(infos, ended)
         return observations, rewards, terminated, truncated, infos
 

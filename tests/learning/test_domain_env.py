@@ -46,6 +46,12 @@ class Lost(tiny.TinyVectorEnv):
         return observations
 
 
+class Priceless(tiny.TinyVectorEnv):
+    def step(self, actions: Any) -> Any:
+        observations, rewards, *others = super().step(actions)
+        return observations, np.where(self.arenas.tick == 5, np.inf, rewards), *others
+
+
 class Crashing(tiny.TinyVectorEnv):
     def reset(self, **options: Any) -> Any:
         raise RuntimeError("no licence")
@@ -71,6 +77,7 @@ def episode(make_vector_env: Any) -> None:
         (NextStep, r"must give metadata\['autoreset_mode'\] .*SAME_STEP, gives .*NEXT_STEP"),
         (Unified, r"must give single_observation_space of shape \(1,\), gives \(3,\)"),
         (Lost, r"step\(\)'s observations holds inf for 'x' in arena 0"),
+        (Priceless, r"the sum of step\(\)'s rewards holds inf in arena 0"),
         (Crashing, r"reset\(\) raised RuntimeError: no licence"),
         (nothing, r"must give a gymnasium\.vector\.VectorEnv, gives a NoneType"),
     ],
