@@ -200,7 +200,7 @@ def boundary(session: Session) -> Iterator[None]:
         silence_stdout()
         raise typer.Exit(failures.BROKEN_PIPE) from error
     except (Exception, KeyboardInterrupt) as error:
-        raise typer.Exit(_report(session, error)) from error
+        raise typer.Exit(_report(session, session.stopper.meaning(error))) from error
     if session.stopper.signum:  # asked to stop when the work was already done
         raise typer.Exit(128 + session.stopper.signum)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from skilldistill.errors import Interrupted
+from skilldistill.errors import Interrupted, SkillDistillError
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,7 +20,9 @@ class Stopper:
     """Remembers the signal that asked to stop, and answers loops that ask.
 
     Until a loop has asked once, nothing would notice a remembered signal: then the first one
-    already interrupts.
+    already interrupts. But in the middle of an import that would come out as another error, be
+    lost, or abort the process: there the first one is left to what follows, which asks or is short,
+    and the second ends the process.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,9 @@ class Stopper:
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
-        """For a question to the user: a signal meanwhile interrupts at once."""
+        """For a question to the user: a signal before or meanwhile interrupts at once."""
+        if self.signum:
+            raise _interrupted(self.signum)
         watched, self._watched = self._watched, False
         try:
             yield
@@ -60,10 +64,31 @@ class Stopper:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._received += 1
         self.signum = self.signum or signum
-        if self._received > 2:
-            os._exit(128 + signum)  # the second one was swallowed by a clean-up that hangs
-        if self._received == 2 or not self._watched:
-            raise Interrupted(f"stopped by {signal.Signals(signum).name}", signum=signum)
+        importing = _importing(frame)
+        if self._received > (1 if importing else 2):
+            os._exit(128 + signum)  # an import, or a clean-up that hangs, swallows interruptions
+        if self._received == 2 or not (self._watched or importing):
+            raise _interrupted(signum)
+
+    def meaning(self, error: BaseException) -> BaseException:
+        """What an error is to be called: after a second signal, whatever it led to is its doing."""
+        if self._received < 2 or isinstance(error, SkillDistillError):
+            return error
+        interrupted = _interrupted(self.signum)
+        interrupted.__cause__ = error
+        return interrupted
+
+
+def _interrupted(signum: int) -> Interrupted:
+    return Interrupted(f"stopped by {signal.Signals(signum).name}", signum=signum)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _without_interruptions(hook: Callable[[Any], object]) -> Callable[[Any], object]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -63,6 +65,54 @@ def test_a_question_is_interrupted_although_loops_asked_before() -> None:
         stopper.stop()
         with stopper.unwatched(), pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_question_after_a_signal_is_not_asked() -> None:
+    stopper = Stopper()
+    with stopper.installed():
+        stopper.stop()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted), stopper.unwatched():
+            pytest.fail("asked")
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_an_import_is_not_interrupted_but_ended_by_the_second_signal(
+    signum: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"signals_{signum:d}"
+    (tmp_path / f"{module}.py").write_text(f"import signal\nsignal.raise_signal({signum})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    stopper = Stopper()
+    with stopper.installed():
+        imported = importlib.import_module(module)
+        assert stopper.stop() == signum
+        assert ended == []
+        with contextlib.suppress(Interrupted):  # after the end, which here is none
+            importlib.reload(imported)
+    assert ended == [128 + signum]
+
+
+def test_what_a_second_signal_leads_to_counts_as_an_interruption(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session = Session(command_line="")
+
+    def work() -> None:
+        with boundary(session):
+            session.stopper.stop()
+            signal.raise_signal(signal.SIGTERM)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except Interrupted:
+                raise ImportError("some module failed to import") from None
+
+    with pytest.raises(typer.Exit) as caught:
+        work()
+    assert caught.value.exit_code == 143
+    assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
