@@ -53,6 +53,15 @@ def test_a_network_comes_back_as_it_was(saved: Path) -> None:
     assert checkpoint.weights(found.network) == checkpoint.weights(network)
 
 
+def test_the_card_describes_actions_as_older_versions_wrote_them(saved: Path) -> None:
+    """A key more, and every checkpoint there is would be one for other spaces."""
+    spaces = json.loads((saved / "policy.json").read_text())["spaces"]
+    assert spaces["actions"] == [
+        {"name": dim.name, "kind": dim.kind, "low": dim.low, "high": dim.high}
+        for dim in DOMAIN.actions
+    ]
+
+
 def test_equal_weights_make_equal_bytes(saved: Path, tmp_path: Path) -> None:
     found = checkpoint.load(saved)
     again = checkpoint.save(tmp_path / "again", found.network)
