@@ -4,9 +4,10 @@ At a few hundred rows per step, a network this small spends as much time between
 products as in them. :func:`mlp` is one node of the autograd graph; :class:`Backprop` does
 without the graph, for loops that know the slope of their loss.
 
-Hidden layers can be multiplied in bfloat16. On the CPU such products go to oneDNN, which applies
-bias and ReLU on the way out; in float32, plain calls are faster. The last layer is never
-multiplied so: its outputs are few, so it would save nothing, and they are what the loss looks at.
+Hidden layers can be multiplied in bfloat16. On a CPU where oneDNN knows such products they go to
+it, which applies bias and ReLU on the way out; in float32, plain calls are faster. The last layer
+is never multiplied so: its outputs are few, so it would save nothing, and they are what the loss
+looks at.
 """
 
 from __future__ import annotations
@@ -19,10 +20,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
-)
 
+def _fuses() -> bool:
+    """Whether oneDNN multiplies bfloat16 here: it needs AVX512, or raises."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    operations = torch.ops.mkldnn  # what is missing is an older or a newer torch's
+    known = ("_linear_pointwise", "_is_mkldnn_bf16_supported")
+    return all(hasattr(operations, name) for name in known) and bool(
+        operations._is_mkldnn_bf16_supported()
+    )
+
+
+_ONEDNN = _fuses()
 Layer = tuple[Tensor, Tensor]
 """(outputs, inputs) weight and (outputs,) bias."""
 

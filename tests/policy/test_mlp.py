@@ -94,6 +94,13 @@ def test_without_a_graph_outputs_and_gradients_are_the_same(
         assert all(torch.equal(p.grad, g) for p, g in zip(parameters, wanted, strict=True))
 
 
+def test_onednn_is_not_asked_for_bfloat16_where_it_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert not module._fuses()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_follows_parameters_that_an_optimiser_changed(dtype: torch.dtype) -> None:
     network, inputs = stack(20, 32, 9), torch.randn(64, 20)
