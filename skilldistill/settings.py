@@ -14,7 +14,6 @@ import difflib
 import json
 import math
 import os
-import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -379,6 +378,8 @@ def _unknown(what: str, word: str, known: Iterable[str], where: str) -> Configur
 
 
 def _file(path: Path) -> Layer:
+    import tomllib  # most commands find no file
+
     where = str(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from skilldistill import domain as domains
 from skilldistill import errors
 from skilldistill.cli import example, failures, results, scores
-from skilldistill.cli.app import app
+from skilldistill.cli.app import application
 from skilldistill.domain import Domain
 from skilldistill.evaluation.report import (
     Difference,
@@ -57,7 +57,7 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def help_of(command: list[str]) -> str:
-    result = CliRunner().invoke(app, [*command, "--help"])
+    result = CliRunner().invoke(application(), [*command, "--help"])
     assert result.exit_code == 0, f"skilldistill {' '.join(command)}: {result.output}"
     return " ".join(result.output.split())
 
@@ -102,7 +102,8 @@ def test_the_example_of_each_command_means_one_artefact() -> None:
 
 
 def test_the_readme_shows_each_commands_own_example() -> None:
-    listed = CliRunner().invoke(app, ["--help"]).output.split("Commands:")[1].split("Example:")[0]
+    overview = CliRunner().invoke(application(), ["--help"]).output
+    listed = overview.split("Commands:")[1].split("Example:")[0]
     names = [line.split()[0] for line in listed.splitlines() if line[2:3].isalpha()]
     commands = [[name] for name in names if name not in GROUPS]
     commands += [["experts", "add"], ["experts", "ls"], ["config", "show"]]

@@ -14,15 +14,20 @@ from skilldistill.cli import commands, failures, render
 from skilldistill.cli.options import DebugFlag, JsonFlag, QuietFlag, WorkspaceFlag
 from skilldistill.cli.session import RootFlags, silence_stdout
 
-app = typer.Typer(
-    name="skilldistill",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,  # `boundary` prints errors; a bug in it shows plainly
-    # Boxes are for people; in a pipe they would double the time that `--help` takes.
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-commands.add_to(app)
+
+def application(words: Sequence[str] = ()) -> typer.Typer:
+    """The application, with every command that a command line may mean; all of them for none."""
+    app = typer.Typer(
+        name="skilldistill",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # `boundary` prints errors; a bug in it shows plainly
+        # Boxes are for people; in a pipe they would double the time that `--help` takes.
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(epilog="Example: skilldistill run --preset quick")(_root)
+    commands.add_to(app, words)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -31,7 +36,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit(0)
 
 
-@app.callback(epilog="Example: skilldistill run --preset quick")
 def _root(
     ctx: typer.Context,
     version: Annotated[
@@ -71,7 +75,7 @@ def _run(words: tuple[str, ...]) -> int:
     """
     code = 0
     try:
-        app(args=list(words), prog_name="skilldistill", obj=RootFlags(words))
+        application(words)(args=list(words), prog_name="skilldistill", obj=RootFlags(words))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         # Typer turns a closed pipe (`skilldistill --help | head`) into a plain 1.

@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import signal
-import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +82,8 @@ def usage(error: BaseException | None) -> Failure | None:
 
 def write_log(error: BaseException) -> Path:
     """Write the traceback to a new file in the user's log folder and return its path."""
+    import tempfile
+
     import platformdirs
 
     name = f"error-{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +197,7 @@ def discard(path: Path) -> None:
         OSError: something could not be deleted.
     """
     with contextlib.suppress(FileNotFoundError):
-        doomed = path.rename(path.with_name(f"{DRAFT}{secrets.token_hex(6)}"))
+        doomed = path.rename(path.with_name(f"{DRAFT}{os.urandom(6).hex()}"))
         delete(doomed)
 
 

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Container, Iterator
@@ -56,7 +55,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def aside(path: Path) -> Path:
     """A new name beside a file's, to write it under until it is whole."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}")
 
 
 def remove_asides(folder: Path, names: Container[str] | None = None) -> None:

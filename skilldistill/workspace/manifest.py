@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -271,7 +270,7 @@ def save(root: Path, manifest: Manifest, *, keep: bool = True) -> None:
             put aside as ``manifest.json.damaged`` instead, where of one that is gone a note stays.
     """
     current = root / FILENAME
-    temporary = root / f"{TEMPORARY}{secrets.token_hex(4)}"
+    temporary = root / f"{TEMPORARY}{os.urandom(4).hex()}"
     try:
         with temporary.open("xb") as file:
             file.write(encode(manifest))
@@ -305,12 +304,12 @@ def looks_like_workspace(directory: Path) -> bool:
 
 def _free(path: Path) -> Path:
     """A path where nothing lies: this one, or else one that begins like it."""
-    return path.with_name(f"{path.name}-{secrets.token_hex(4)}") if os.path.lexists(path) else path
+    return path.with_name(f"{path.name}-{os.urandom(4).hex()}") if os.path.lexists(path) else path
 
 
 def _copy_over(source: Path, target: Path) -> None:
     # A hard link costs nothing and leaves no moment without `source`; some filesystems have none.
-    temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(4)}")
+    temporary = target.with_name(f"{TEMPORARY}{os.urandom(4).hex()}")
     try:
         try:
             os.link(source, temporary)

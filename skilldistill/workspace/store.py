@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -249,7 +248,7 @@ class Workspace:
         """
         folder = self._folder(kind, name)
         suffix = ".h5" if kind == "dataset" else ""
-        path = folder / f"{DRAFT}{secrets.token_hex(6)}{suffix}"
+        path = folder / f"{DRAFT}{os.urandom(6).hex()}{suffix}"
         with disk(path):
             lock = claim(path)
             if kind != "dataset":

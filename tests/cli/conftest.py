@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from skilldistill.cli.app import app
+from skilldistill.cli.app import application
 from tests import tiny  # registers the domain  # noqa: F401
 
 
@@ -61,7 +61,7 @@ def invoke(here: Path) -> Invoke:
     """Run a command line in the current process."""
 
     def run(*words: str, input: str | None = None) -> Ended:
-        result = CliRunner().invoke(app, list(words), input=input)
+        result = CliRunner().invoke(application(words), list(words), input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)

@@ -76,7 +76,13 @@ def test_completion_of_a_reference_loads_no_heavy_library(workspace: Path) -> No
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["ls"]], ids=" ".join)
-def test_light_commands_answer_in_under_300_ms(words: list[str], workspace: Path) -> None:
+def test_light_commands_answer_in_under_300_ms(
+    words: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An installer compiles what it installs; where tests run, that may be forbidden.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(workspace.parent / "compiled"))
+
     def seconds() -> float:
         # Processor time of the child, which a busy machine does not stretch as it does the clock.
         before = os.times()
@@ -121,6 +127,19 @@ def test_what_writes_can_be_tried_dry(words: list[str], invoke: Invoke) -> None:
     if words == ["experts", "ls"]:
         return
     assert "--dry-run" in invoke(*words, "--help").out
+
+
+def test_what_looks_after_a_workspace_waits_for_no_other_commands_flags(workspace: Path) -> None:
+    probe = """
+import sys
+from skilldistill.cli import main
+code = main()
+sys.exit(code or "skilldistill.cli.commands.pipeline" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", probe, "ls"], cwd=workspace.parent, check=False)
+    assert done.returncode == 0
+    done = subprocess.run([sys.executable, "-c", probe, "--help"], check=False)
+    assert done.returncode == 1
 
 
 def test_no_other_command_is_there(invoke: Invoke) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -118,5 +119,5 @@ def test_a_home_that_cannot_be_written_does_not_hide_the_error(
     blocked = home / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
-    monkeypatch.setattr(failures.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     assert Path(failures.describe(ValueError("x")).log).parent == tmp_path

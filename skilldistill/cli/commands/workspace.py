@@ -121,15 +121,22 @@ def add_first(app: typer.Typer) -> None:
     app.command(epilog="Example: skilldistill init my-workspace")(init)
 
 
+_EXAMPLES = {
+    ls: "skilldistill ls --kind dataset",
+    show: "skilldistill show distilled",
+    verify: "skilldistill verify",
+    gc: "skilldistill gc --dry-run",
+    rm: "skilldistill rm dataset:aiming@1",
+    export: "skilldistill export finetuned -o my-bot",
+}
+
+
+def names() -> set[str]:
+    """What the commands are called that :func:`add_to` adds."""
+    return {command.__name__ for command in _EXAMPLES}
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the other commands, each with an example."""
-    examples = {
-        ls: "skilldistill ls --kind dataset",
-        show: "skilldistill show distilled",
-        verify: "skilldistill verify",
-        gc: "skilldistill gc --dry-run",
-        rm: "skilldistill rm dataset:aiming@1",
-        export: "skilldistill export finetuned -o my-bot",
-    }
-    for command, example in examples.items():
+    for command, example in _EXAMPLES.items():
         app.command(epilog=f"Example: {example}")(command)
