@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 # A busy machine, or the first call of a compiled kernel, is no reason to fail.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The documents' journeys first: begun last, all other processes would wait for them."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
