@@ -6,7 +6,7 @@ makes go through here first, so that what is wrong with one is told with the dom
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -18,8 +18,13 @@ from skilldistill.domain import Domain, Policy
 
 _PROTOCOL = "MakeVectorEnv"
 
+if TYPE_CHECKING:
+    _Wrapper = gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    _Wrapper = gymnasium.vector.VectorWrapper  # not generic before Gymnasium 1.4
 
-class CheckedVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
+
+class CheckedVectorEnv(_Wrapper):
     """``num_envs`` arenas of a task, as the domain's ``make_vector_env`` makes them.
 
     What else the domain's environment offers (``get_state``, ``set_state``) is offered, too.
