@@ -1,6 +1,7 @@
 # Every target makes .venv by itself: a clone with Python 3.11+ and make is all it takes.
 #   make demo      the whole pipeline on the shipped experts, ending with its table
 #   make test      all tests
+#   make oldest    all tests, with the lowest versions that pyproject.toml allows
 #   make check     formatting, lint, types
 #   make bench     what the figures in benchmarks/README.md were measured with
 #   make experts   train the shipped experts again and replace them
@@ -11,12 +12,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := workspace-demo
+OLDEST := .venv-oldest
 
-.PHONY: help install demo test check bench experts clean
+.PHONY: help install demo test oldest check bench experts clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,7s/^#   //p' Makefile
+	@sed -n '2,8s/^#   //p' Makefile
 
 install: $(STAMP)
 
@@ -37,6 +39,15 @@ demo: $(STAMP)
 # One thread per worker: two workers' threads would wait for one another.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# Matplotlib's oldest warns with newer pyparsings, and a warning fails a test.
+oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	sed '1,/^\[project\]/d' pyproject.toml | grep -o '"[a-z][a-z0-9-]*>=[0-9.]*"' \
+	  | sed 's/"//g; s/>=/==/' > $(OLDEST)/lowest.txt
+	echo 'pyparsing<3.3' >> $(OLDEST)/lowest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/lowest.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

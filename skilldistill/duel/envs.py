@@ -134,6 +134,9 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         ConfigurationError: an argument that cannot be used.
     """
 
+    _window: Any = None
+    """Here already: Gymnasium before 1.4 also closes an environment that was refused."""
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -179,7 +182,6 @@ class DuelVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             self._low, self._high = ACTION_LOW[self._columns], ACTION_HIGH[self._columns]
             self._unified = np.zeros((num_envs, DOMAIN.action_dim), dtype=np.float32)
         self._shape = self.action_space.shape or (num_envs,)
-        self._window: Any = None
 
     def _note_seed(self, seed: int) -> None:
         """Let ``np_random_seed`` name the seed that is played, so that it can be played again."""

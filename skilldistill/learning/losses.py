@@ -175,7 +175,8 @@ def dimension_losses(
         z = z / temperature
     binary = functional.binary_cross_entropy_with_logits(z, target, reduction="none")
     binary = (binary - labels.entropy) * temperature**2
-    log_std = log_std.clamp_min(LOG_STD_FLOOR)
+    # not `clamp_min`, which has no slope at the floor since torch 2.14: nothing would rise again
+    log_std = torch.where(log_std < LOG_STD_FLOOR, LOG_STD_FLOOR, log_std)
     precision = torch.exp(-2 * log_std) / scale**2
     continuous = 0.5 * (labels.std**2 + error**2) * precision + log_std
     if objective.kind == "kl":  # `hard` has no expert's deviation to compare with
