@@ -140,11 +140,16 @@ class DistillationModel:
         names = [entry.name for entry in domain.tasks]
         names = names if task == "all" else [domain.task(task).name]
         against, _ = references.load_opponent(opponent, self._workspace, domain)
+        players = {name: player(loaded, name) for name in names}
+        playable = {name: policy for name, policy in players.items() if policy is not None}
+        if not playable:
+            raise ConfigurationError(
+                f"{loaded.ref} cannot play {task!r}", hint="an expert plays its own skill's task"
+            )
+        if render is not False:  # first, because a path may be refused
+            self._draw(list(playable)[-1], against, seed, render)
         result: dict[str, dict[str, float]] = {}
-        for name in names:
-            policy = player(loaded, name)
-            if policy is None:
-                continue
+        for name, policy in playable.items():
             rollout = play(
                 domain,
                 name,
@@ -157,12 +162,6 @@ class DistillationModel:
             result[name] = {
                 metric: statistics.mean(values) for metric, values in rollout.metrics.items()
             }
-        if not result:
-            raise ConfigurationError(
-                f"{loaded.ref} cannot play {task!r}", hint="an expert plays its own skill's task"
-            )
-        if render is not False:
-            self._draw(list(result)[-1], against, seed, render)
         return result
 
     def fine_tune(self, timesteps: int, **settings: Any) -> DistillationModel:

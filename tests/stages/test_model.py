@@ -139,6 +139,21 @@ def test_render_draws_where_it_is_told(workspace: Workspace, tmp_path: Path) -> 
     assert (tmp_path / "mine.gif").read_text() == "steer against None"
 
 
+def test_a_picture_that_cannot_be_drawn_is_refused_before_all_is_played(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: object, path: Path, **__: object) -> Path:
+        raise ConfigurationError(f"cannot draw to {path}")
+
+    def play(*_: object, **__: object) -> None:
+        pytest.fail("it was played")
+
+    domains.register(dataclasses.replace(tiny.DOMAIN, render_episode=draw))
+    monkeypatch.setattr("skilldistill.stages.model.play", play)
+    with pytest.raises(ConfigurationError, match=r"cannot draw to mine\.xyz"):
+        DistillationModel().load("distilled").evaluate(2, "mine.xyz")
+
+
 def test_fine_tuning_refuses_unknown_settings(workspace: Workspace) -> None:
     with pytest.raises(ConfigurationError, match="no setting learning_rat"):
         DistillationModel().load("distilled").fine_tune(10, learning_rat=1)
