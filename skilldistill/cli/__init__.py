@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
             stream.reconfigure(errors="backslashreplace")  # as stderr always does
     collecting = gc.isenabled()
-    gc.disable()  # what imports make stays: to look through it takes a tenth of their time
+    gc.disable()  # what imports make stays: to look through it again and again frees nothing
     from skilldistill.cli.app import run
 
     if collecting:
