@@ -735,6 +735,10 @@ def test_an_unknown_view_is_refused_at_once(build: Callable[..., Any]) -> None:
         build(view="side")
 
 
+def test_what_was_refused_can_still_be_closed_as_older_gymnasiums_do() -> None:
+    DuelVectorEnv.__new__(DuelVectorEnv).close_extras()
+
+
 def test_rendering_needs_a_mode() -> None:
     env = DuelEnv("combined")
     env.reset(seed=0)

@@ -137,3 +137,7 @@ def test_the_duel_keeps_the_contract(task: str) -> None:
     for _ in range(401):
         ends += "final_obs" in env.step(env.action_space.sample())[4]
     assert ends or task == "clicking"  # its episodes last longer
+
+
+def test_its_base_takes_no_parameters_which_older_gymnasiums_would_refuse() -> None:
+    assert "__orig_bases__" not in vars(CheckedVectorEnv)
