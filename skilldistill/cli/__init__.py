@@ -28,10 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # as stderr always does
     collecting = gc.isenabled()
     gc.disable()  # what imports make stays: to look through it again and again frees nothing
-    from skilldistill.cli.app import run
-
-    if collecting:
-        gc.enable()
+    try:
+        from skilldistill.cli.app import run
+    finally:
+        if collecting:
+            gc.enable()
     return run(argv)
 
 
