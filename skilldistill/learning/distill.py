@@ -281,12 +281,13 @@ class Run:
         """Score the epoch's weights on held-out rows and keep them if they are the best."""
         state = self.state
         train_loss = state.loss_sum / self.steps
-        if not math.isfinite(train_loss):
+        found = metrics(evaluate(state.network, self.held_out, self.objective), self.objective)
+        # The loss is of weights before a step, and may level off; the figures are of what is kept.
+        if not all(map(math.isfinite, (train_loss, *found.values()))):
             raise ConfigurationError(
-                f"training diverged: the loss of epoch {state.epoch + 1} is not finite",
+                f"training diverged: figures of epoch {state.epoch + 1} are not finite",
                 hint="use a smaller --lr",
             )
-        found = metrics(evaluate(state.network, self.held_out, self.objective), self.objective)
         if found["loss"] < state.best_loss or not state.best:
             state.best_loss, state.waiting = found["loss"], 0
             state.best = {k: v.detach().clone() for k, v in state.network.state_dict().items()}

@@ -278,7 +278,8 @@ def gradient_cosines(
 
 def _bins(probability: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     count = probability.shape[1]
-    which = (probability * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
+    # what is no number has no bin; in any, it makes a figure that is none either
+    which = (probability.nan_to_num() * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
     which = which + CALIBRATION_BINS * torch.arange(count, device=which.device)
     values = torch.stack([torch.ones_like(probability), probability, target], dim=-1).double()
     values = values * mask[..., None]

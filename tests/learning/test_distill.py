@@ -251,6 +251,15 @@ def test_a_diverging_run_says_so(reader: DatasetReader, tmp_path: Path) -> None:
     assert "--lr" in caught.value.hint
 
 
+def test_a_run_that_diverges_in_its_last_step_says_so(
+    reader: DatasetReader, tmp_path: Path
+) -> None:
+    one_step = replace(CONFIG, epochs=1, batch_size=1 << 20, lr=1e8)
+    for number, loss in enumerate(("kl", "hard", "mse")):  # this last has no more than 1 to lose
+        with pytest.raises(ConfigurationError, match="figures of epoch 1 are not finite"):
+            train(reader, tmp_path / str(number), replace(one_step, loss=loss))
+
+
 def test_a_damaged_state_is_refused(reader: DatasetReader, tmp_path: Path) -> None:
     train(reader, tmp_path)
     path = tmp_path / STATE_FILE

@@ -45,6 +45,14 @@ def test_metrics_say_what_they_name() -> None:
     assert found["loss"] == pytest.approx(found["ring/loss"] + found["steer/loss"])
 
 
+def test_outputs_that_are_no_numbers_make_figures_that_are_none() -> None:
+    objective = Objective(DOMAIN)
+    table = objective.label_table(*rows(4))
+    sums = head_sums(torch.full((4, 2), math.nan), torch.zeros(1), table, table, LAYOUT, objective)
+    found = metrics(sums, objective)
+    assert all(math.isnan(found[name]) for name in ("loss", "mse", "ring/kl", "ring/calibration"))
+
+
 def test_the_error_of_angles_is_told_in_degrees_too() -> None:
     turning = replace(
         DOMAIN, actions=tuple(replace(dim, unit="rad") if dim.kind == "continuous" else dim
