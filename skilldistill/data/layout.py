@@ -32,6 +32,8 @@ from skilldistill.regular import open_regular
 HINT = "run `skilldistill verify` to list damaged files, then collect or merge this one again"
 _HEAP = b"GCOL\x01\0\0\0"
 """What a global heap begins with."""
+_WINDOW = 1 << 26
+"""Bytes looked through at once, a multiple of any page's size."""
 
 
 @contextlib.contextmanager
@@ -72,22 +74,29 @@ def _check_heaps(content: mmap.mmap, path: Path) -> None:
     They are the only part without a checksum, and a free space of size 0 sends HDF5 round in
     circles. Layout: "HDF5 File Format Specification", III.E, Disk Format: Level 1E.
     """
-    start = content.find(_HEAP)
-    while start >= 0:
-        end = start + int.from_bytes(content[start + 8 : start + 16], "little")
-        place = start + 16
-        sound = place <= end
-        while sound and place + 16 <= min(end, len(content)):
-            index = int.from_bytes(content[place : place + 2], "little")
-            size = int.from_bytes(content[place + 8 : place + 16], "little")
-            if index == 0:
-                sound, place = place + size == end, end
-            else:
-                place += 16 + (size + 7) // 8 * 8
-                sound = place <= end
-        if not sound:
-            raise CorruptFile(f"{path} is no sound HDF5 file: its texts are damaged", hint=HINT)
-        start = content.find(_HEAP, end)
+    end = 0
+    for low in range(0, len(content), _WINDOW):
+        start = content.find(_HEAP, max(low, end), low + _WINDOW + len(_HEAP) - 1)
+        while start >= 0:
+            end = _end_of_heap(content, start)
+            if not end:
+                raise CorruptFile(f"{path} is no sound HDF5 file: its texts are damaged", hint=HINT)
+            start = content.find(_HEAP, end, low + _WINDOW + len(_HEAP) - 1)
+        if hasattr(mmap, "MADV_DONTNEED"):  # else a large file would be resident as a whole
+            content.madvise(mmap.MADV_DONTNEED, low, _WINDOW)
+
+
+def _end_of_heap(content: mmap.mmap, start: int) -> int:
+    """Where the heap at ``start`` ends; 0 if the objects in it do not add up."""
+    end = start + int.from_bytes(content[start + 8 : start + 16], "little")
+    place = start + 16
+    while place + 16 <= min(end, len(content)):
+        index = int.from_bytes(content[place : place + 2], "little")
+        size = int.from_bytes(content[place + 8 : place + 16], "little")
+        if index == 0:
+            return end if place + size == end else 0
+        place += 16 + (size + 7) // 8 * 8
+    return end if place <= end else 0
 
 
 def read_info(file: h5py.File, path: Path) -> DatasetInfo:

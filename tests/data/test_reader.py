@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skilldistill.data import layout
 from skilldistill.data.merge import merge
 from skilldistill.data.reader import DatasetReader
 from skilldistill.data.writer import DatasetWriter
@@ -502,3 +503,40 @@ def test_a_text_heap_that_would_send_hdf5_in_circles_is_refused(tmp_path: Path) 
     path.write_bytes(bytes(2**21) + content)  # HDF5 looks for its beginning at powers of two
     with pytest.raises(CorruptFile, match="texts are damaged"):
         DatasetReader(path)
+
+
+@pytest.mark.parametrize("before", [1, 4, 7])
+def test_a_text_heap_that_begins_where_two_looks_meet_is_checked_too(
+    tmp_path: Path, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, window = tmp_path / "a.h5", 1 << 16
+    write(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b'{"episodes":3') - 8] ^= 8
+    heap = content.index(b"GCOL")
+    path.write_bytes(bytes(2 * window - before - heap) + content)
+    monkeypatch.setattr(layout, "_WINDOW", window)
+    with pytest.raises(CorruptFile, match="texts are damaged"):
+        layout.open_file(path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_opening_a_large_file_does_not_make_it_resident(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write(path)
+    with path.open("r+b") as file:
+        file.truncate(1 << 29)  # what HDF5 does not know of takes no place on disk
+    script = f"""if True:
+        from pathlib import Path
+        from skilldistill.data.reader import DatasetReader
+
+        def mebibytes(name):
+            status = Path("/proc/self/status").read_text()
+            return int(status.split(name + ":")[1].split()[0]) / 1024
+
+        before = mebibytes("VmRSS")
+        DatasetReader({str(path)!r}).close()
+        print(mebibytes("VmHWM") - before)
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert float(done.stdout) < 200
