@@ -76,12 +76,13 @@ def _check_heaps(content: mmap.mmap, path: Path) -> None:
     """
     end = 0
     for low in range(0, len(content), _WINDOW):
-        start = content.find(_HEAP, max(low, end), low + _WINDOW + len(_HEAP) - 1)
+        high = low + _WINDOW + len(_HEAP) - 1  # one may begin in this window and reach beyond it
+        start = content.find(_HEAP, max(low, end), high)
         while start >= 0:
             end = _end_of_heap(content, start)
             if not end:
                 raise CorruptFile(f"{path} is no sound HDF5 file: its texts are damaged", hint=HINT)
-            start = content.find(_HEAP, end, low + _WINDOW + len(_HEAP) - 1)
+            start = content.find(_HEAP, end, high)
         if hasattr(mmap, "MADV_DONTNEED"):  # else a large file would be resident as a whole
             content.madvise(mmap.MADV_DONTNEED, low, _WINDOW)
 
