@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 FEW_ROWS = 256
 """Rows up to which a network plays in one thread; actions do not depend on it."""
+
+
+def threads_to_play(rows: int) -> AbstractContextManager[None]:
+    """One thread for ``rows`` of up to :data:`FEW_ROWS`, else as many as there were."""
+    return one_thread() if rows <= FEW_ROWS else nullcontext()
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -14,29 +12,21 @@ from skilldistill.threads import FEW_ROWS, one_thread
 from tests import tiny
 
 
-@pytest.fixture
-def threads() -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield 2
-    torch.set_num_threads(before)
-
-
-def test_the_number_of_threads_comes_back(threads: int) -> None:
+def test_the_number_of_threads_comes_back(two_threads: None) -> None:
     with one_thread():
         assert torch.get_num_threads() == 1
         with one_thread():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
     with pytest.raises(KeyError), one_thread():
         raise KeyError
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(1, 1), (FEW_ROWS, 1), (FEW_ROWS + 1, 2)])
 def test_few_rows_are_played_in_one_thread(
-    threads: int, rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
+    two_threads: None, rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = DistilledPolicyNetwork.for_domain(tiny.DOMAIN, 16)
     asked: list[int] = []
@@ -49,10 +39,10 @@ def test_few_rows_are_played_in_one_thread(
     monkeypatch.setattr(network, "logits", note)
     NetworkPolicy(network).predict(np.zeros((rows, 3), dtype=np.float32))
     assert asked == [expected]
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
 
 
-def test_actions_do_not_depend_on_the_number_of_threads(threads: int) -> None:
+def test_actions_do_not_depend_on_the_number_of_threads(two_threads: None) -> None:
     torch.manual_seed(0)
     network = DistilledPolicyNetwork.for_domain(tiny.DOMAIN, 256)
     seen = torch.randn(200, 3)

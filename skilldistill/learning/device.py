@@ -1,13 +1,18 @@
-"""Where matrices are multiplied, and in which precision."""
+"""Where matrices are multiplied, in which precision, and by how many threads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from skilldistill.errors import ConfigurationError
+from skilldistill.threads import one_thread
+
+QUICK_ROWS = 1024
+"""Rows up to which steps with AMX are made in one thread."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -37,14 +42,35 @@ def product_dtype(bf16: bool, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if bf16 and faster else torch.float32
 
 
+def threads_to_learn(
+    rows: int, dtype: torch.dtype, device: torch.device
+) -> AbstractContextManager[None]:
+    """One thread for steps that a second one hardly makes faster, else as many as there were.
+
+    AMX multiplies so fast that products are a sixth of a step; the rest loses to the two cores'
+    fetching from one another nearly what it gains. In one thread, steps do not wait for a core
+    that another process holds, and add up alike on any number of cores.
+
+    Args:
+        rows: of a gradient step.
+        dtype: what its hidden layers are multiplied in, as from :func:`product_dtype`.
+        device: where.
+    """
+    quick = dtype == torch.bfloat16 and device.type == "cpu" and _processor_has("amx_bf16")
+    return one_thread() if quick and rows <= QUICK_ROWS else nullcontext()
+
+
 def _processor_gains() -> bool:
     """Whether the processor multiplies faster in bfloat16: by what it has, not by a stopwatch.
 
     Measured, the answer could change from run to run, and a resumed run would be another one.
     """
-    # not in every torch, and not all of it on every processor: float32 is right everywhere
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     # AVX512's bfloat16 gives twice float32's rate on AMD, who alone have SSE4a, and half of it on
     # Intel, where it takes AMX
-    amd = bool(known.get("sse4a"))
-    return bool(known.get("amx_bf16")) or (amd and bool(known.get("avx512_bf16")))
+    return _processor_has("amx_bf16") or (_processor_has("sse4a") and _processor_has("avx512_bf16"))
+
+
+def _processor_has(what: str) -> bool:
+    # not in every torch, and not all of it on every processor: float32 is right everywhere
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get(what))

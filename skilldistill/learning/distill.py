@@ -25,7 +25,7 @@ from skilldistill.config import DistillConfig
 from skilldistill.data.reader import DatasetReader
 from skilldistill.domain import Domain
 from skilldistill.errors import ConfigurationError, Interrupted
-from skilldistill.learning.device import pick_device, product_dtype
+from skilldistill.learning.device import pick_device, product_dtype, threads_to_learn
 from skilldistill.learning.distill_state import (
     Record,
     State,
@@ -197,6 +197,7 @@ class Run:
     def __post_init__(self) -> None:
         config, state = self.config, self.state
         self.device = state.network.log_std.device
+        self.dtype = product_dtype(config.bf16, self.device)
         size = min(batch_size(config), self.sources[0].num_rows)
         self.batches = Batches(_groups(self.sources, config), size)
         # An epoch is one pass over the experts' data, however many rows the rounds have added:
@@ -233,7 +234,11 @@ class Run:
 
     def train_epoch(self) -> int:
         """The remaining gradient steps of this epoch. Returns the signal if asked to stop."""
-        with torch.no_grad(), flattened(self.state.optimiser) as (adam,):
+        with (
+            torch.no_grad(),
+            threads_to_learn(self.batches.size, self.dtype, self.device),
+            flattened(self.state.optimiser) as (adam,),
+        ):
             return self._steps(adam)
 
     def _steps(self, adam: FlatAdam) -> int:
@@ -242,7 +247,7 @@ class Run:
         assert std_slope is not None
         total = self.epochs * self.steps
         stride = max(1, READ_ROWS // self.batches.size)
-        backprop = network.backprop(product_dtype(config.bf16, self.device))
+        backprop = network.backprop(self.dtype)
         gradients = Gradients(network.layout, self.objective)
         while state.step < self.steps:
             if signum := self.stop():

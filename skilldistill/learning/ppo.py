@@ -31,6 +31,7 @@ from torch import Tensor
 
 from skilldistill.config import FinetuneConfig
 from skilldistill.errors import Interrupted
+from skilldistill.learning.device import threads_to_learn
 from skilldistill.learning.flat_adam import flattened
 from skilldistill.learning.update import Rehearsal, Rows, Terms, Update
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
@@ -38,6 +39,7 @@ from skilldistill.policy.heads import ActionDistribution, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.sb3 import ACTOR, CRITIC, DistilledPolicy
 from skilldistill.progress import StopCheck, never
+from skilldistill.threads import threads_to_play
 from skilldistill.training_state import copied
 
 
@@ -160,7 +162,7 @@ class FinetunePPO(PPO):
         ends: list[tuple[int, Ended]] = []
         observations = cast(NDArray[np.float32], self._last_obs)
         starts = cast(NDArray[np.bool_], self._last_episode_starts)
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_to_play(env.num_envs):
             for step in range(n_rollout_steps):
                 if signum := self.stop():
                     raise Interrupted("training was stopped", signum=signum)
@@ -266,7 +268,11 @@ class FinetunePPO(PPO):
         optimizer.param_groups[ACTOR]["lr"] = self.actor_lr
         optimizer.param_groups[CRITIC]["lr"] = self.critic_lr
         rows = self._rows()
-        with flattened(optimizer, (ACTOR, CRITIC) if self.train_actor else (CRITIC,)) as parts:
+        groups = (ACTOR, CRITIC) if self.train_actor else (CRITIC,)
+        with (
+            threads_to_learn(self.batch_size, self.dtype, self.device),
+            flattened(optimizer, groups) as parts,
+        ):
             update = self._update(rows)
             for epoch in range(self.n_epochs):
                 for batch in update.minibatches(self.batch_size, self.generator):

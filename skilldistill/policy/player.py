@@ -10,7 +10,7 @@ import torch
 from skilldistill.domain import View
 from skilldistill.policy.heads import ActionDistribution
 from skilldistill.policy.network import DistilledPolicyNetwork
-from skilldistill.threads import FEW_ROWS, one_thread
+from skilldistill.threads import threads_to_play
 
 if TYPE_CHECKING:
     from skilldistill.domain import Float32Array
@@ -54,10 +54,8 @@ class NetworkPolicy:
             observations: unified observations.
             uniform: (n, action_dim) numbers in [0, 1); None takes the likeliest action.
         """
-        if len(observations) <= FEW_ROWS:
-            with one_thread():
-                return self._predict(observations, uniform)
-        return self._predict(observations, uniform)
+        with threads_to_play(len(observations)):
+            return self._predict(observations, uniform)
 
     def _predict(self, observations: Float32Array, uniform: torch.Tensor | None) -> Float32Array:
         network = self.network

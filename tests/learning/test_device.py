@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from skilldistill.errors import ConfigurationError
-from skilldistill.learning.device import pick_device, product_dtype
+from skilldistill.learning.device import (
+    QUICK_ROWS,
+    pick_device,
+    product_dtype,
+    threads_to_learn,
+)
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
@@ -44,3 +49,28 @@ def test_a_torch_that_does_not_tell_what_the_processor_has_gets_float32(
 ) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert product_dtype(True, CPU) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("amx", "rows", "dtype", "device", "alone"),
+    [
+        (True, QUICK_ROWS, torch.bfloat16, "cpu", True),
+        (True, QUICK_ROWS + 1, torch.bfloat16, "cpu", False),
+        (True, QUICK_ROWS, torch.float32, "cpu", False),
+        (True, QUICK_ROWS, torch.bfloat16, "cuda", False),
+        (False, QUICK_ROWS, torch.bfloat16, "cpu", False),
+    ],
+)
+def test_quick_steps_take_one_thread(
+    amx: bool,
+    rows: int,
+    dtype: torch.dtype,
+    device: str,
+    alone: bool,
+    two_threads: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    with threads_to_learn(rows, dtype, torch.device(device)):
+        assert torch.get_num_threads() == (1 if alone else 2)
+    assert torch.get_num_threads() == 2

@@ -68,6 +68,27 @@ def test_the_student_comes_to_agree(reader: DatasetReader, tmp_path: Path) -> No
     assert outcome.metrics["samples_per_second"] > 0
 
 
+@pytest.mark.parametrize(("bf16", "expected"), [(True, 1), (False, 2)])
+def test_quick_steps_take_one_thread(
+    bf16: bool,
+    expected: int,
+    reader: DatasetReader,
+    tmp_path: Path,
+    two_threads: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    found: set[int] = set()
+
+    def note() -> int:  # asked between gradient steps
+        found.add(torch.get_num_threads())
+        return 0
+
+    train(reader, tmp_path, replace(CONFIG, epochs=1, bf16=bf16), stop=note)
+    assert found == {expected}
+    assert torch.get_num_threads() == 2
+
+
 def test_the_deviation_is_learnt(reader: DatasetReader, tmp_path: Path) -> None:
     short = train(reader, tmp_path / "a", replace(CONFIG, epochs=1))
     long = train(reader, tmp_path / "b", replace(CONFIG, epochs=9))

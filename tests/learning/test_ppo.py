@@ -201,6 +201,36 @@ def test_gradients_worked_out_by_hand_are_those_of_the_textbooks_loss(entropy: f
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("arenas", "ticks", "amx", "expected"),
+    [(4, 16, True, (1, 1)), (4, 16, False, (1, 2)), (320, 1, True, (2, 1))],
+)
+def test_few_arenas_and_quick_steps_take_one_thread(
+    arenas: int,
+    ticks: int,
+    amx: bool,
+    expected: tuple[int, int],
+    two_threads: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    model = make(arenas, ticks)
+    model.dtype = torch.bfloat16
+    found: list[int] = []
+
+    def note() -> int:  # asked before every tick and minibatch
+        found.append(torch.get_num_threads())
+        return 0
+
+    model.stop = note
+    play(model)
+    playing = found.copy()
+    found.clear()
+    model.train()
+    assert (set(playing), set(found)) == tuple({threads} for threads in expected)
+    assert torch.get_num_threads() == 2
+
+
 def test_rounding_changes_gradients_little() -> None:
     model = make()
     play(model)
