@@ -202,11 +202,17 @@ class SB3VecEnv(VecEnv):
                 raise ConfigurationError(f"{env} and {first} have different spaces")
 
     def reset(self) -> NDArray[Any]:
-        """Begin new episodes in all arenas; (n, obs_dim)."""
+        """Begin new episodes in all arenas; (n, obs_dim).
+
+        Raises:
+            ConfigurationError: arenas of one environment were given different options.
+        """
         observations = []
         for env, where in zip(self.envs, self._slices, strict=True):
-            options = self._options[where.start] or None
-            observations.append(env.reset(seed=self._seeds[where.start], options=options)[0])
+            first, *others = self._options[where]
+            if any(options is not first and options != first for options in others):
+                raise ConfigurationError(f"the arenas of {env} are reset with the same options")
+            observations.append(env.reset(seed=self._seeds[where.start], options=first or None)[0])
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0.0

@@ -31,13 +31,14 @@ class Counter(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.buffer = np.zeros((num_envs, 2), np.float32)
         self.calls = 0
         self.last_seed: Any = None
+        self.last_options: Any = None
 
     def ping(self, word: str) -> str:
         self.calls += 1
         return word
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        self.last_seed = seed
+        self.last_seed, self.last_options = seed, options
         self.buffer[:] = 0
         return self.buffer, {}
 
@@ -285,6 +286,19 @@ def test_methods_are_called_once_per_environment() -> None:
     assert env.get_attr("calls", indices=[1, 2]) == [9, 2]
     assert env.env_is_wrapped(Monitor) == [True] * 5
     assert not env.has_attr("nothing_of_that_name")
+
+
+def test_options_of_an_environments_arenas_are_the_same_or_refused() -> None:
+    first, second = Counter(), Counter()
+    env = SB3VecEnv([first, second])
+    env.set_options([{"episode": 1}] * 3 + [{"episode": 2}] * 3)
+    env.reset()
+    assert (first.last_options, second.last_options) == ({"episode": 1}, {"episode": 2})
+    env.reset()
+    assert first.last_options is None, "they are for one reset"
+    env.set_options([{"episode": i} for i in range(6)])
+    with pytest.raises(ConfigurationError, match="the same options"):
+        env.reset()
 
 
 def test_other_autoreset_modes_and_unequal_spaces_are_refused() -> None:
