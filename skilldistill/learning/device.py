@@ -42,9 +42,7 @@ def product_dtype(bf16: bool, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if bf16 and faster else torch.float32
 
 
-def threads_to_learn(
-    rows: int, dtype: torch.dtype, device: torch.device
-) -> AbstractContextManager[None]:
+def threads_to_learn(rows: int, bf16: bool, device: torch.device) -> AbstractContextManager[None]:
     """One thread for steps that a second one hardly makes faster, else as many as there were.
 
     AMX multiplies so fast that products are a sixth of a step; the rest loses to the two cores'
@@ -53,10 +51,10 @@ def threads_to_learn(
 
     Args:
         rows: of a gradient step.
-        dtype: what its hidden layers are multiplied in, as from :func:`product_dtype`.
+        bf16: whether bfloat16 is wanted.
         device: where.
     """
-    quick = dtype == torch.bfloat16 and device.type == "cpu" and _processor_has("amx_bf16")
+    quick = bf16 and device.type == "cpu" and _processor_has("amx_bf16")
     return one_thread() if quick and rows <= QUICK_ROWS else nullcontext()
 
 

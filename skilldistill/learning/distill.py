@@ -197,7 +197,6 @@ class Run:
     def __post_init__(self) -> None:
         config, state = self.config, self.state
         self.device = state.network.log_std.device
-        self.dtype = product_dtype(config.bf16, self.device)
         size = min(batch_size(config), self.sources[0].num_rows)
         self.batches = Batches(_groups(self.sources, config), size)
         # An epoch is one pass over the experts' data, however many rows the rounds have added:
@@ -236,7 +235,7 @@ class Run:
         """The remaining gradient steps of this epoch. Returns the signal if asked to stop."""
         with (
             torch.no_grad(),
-            threads_to_learn(self.batches.size, self.dtype, self.device),
+            threads_to_learn(self.batches.size, self.config.bf16, self.device),
             flattened(self.state.optimiser) as (adam,),
         ):
             return self._steps(adam)
@@ -247,7 +246,7 @@ class Run:
         assert std_slope is not None
         total = self.epochs * self.steps
         stride = max(1, READ_ROWS // self.batches.size)
-        backprop = network.backprop(self.dtype)
+        backprop = network.backprop(product_dtype(config.bf16, self.device))
         gradients = Gradients(network.layout, self.objective)
         while state.step < self.steps:
             if signum := self.stop():

@@ -31,7 +31,7 @@ import torch
 from skilldistill.config import FinetuneConfig
 from skilldistill.domain import Policy
 from skilldistill.errors import Interrupted
-from skilldistill.learning.device import pick_device, product_dtype
+from skilldistill.learning.device import pick_device, product_dtype, threads_to_learn
 from skilldistill.learning.journal import Journal
 from skilldistill.learning.keeper import Evaluate, Keeper
 from skilldistill.learning.pace import Pace
@@ -116,17 +116,23 @@ def finetune(
         Interrupted: before there was anything to save.
     """
     chosen = expand(config.opponent, start.domain) if opponents is None else tuple(opponents)
-    run = _Run(start, config, chosen, evaluate, versus, stop)
-    with closing(run.env):
-        if config.resume and (directory / STATE_FILE).exists():
-            run.take_up(directory / STATE_FILE)
-        shutil.rmtree(directory / TENSORBOARD_FOLDER, ignore_errors=True)  # the records come again
-        with Journal(directory, tensorboard=config.tensorboard) as journal:
-            run.journal = journal.write
-            for record in run.records:
-                journal.write(record)
-            signum = _iterate(run, directory, progress)
+    with threads_to_learn(config.batch_size, config.bf16, pick_device(config.device)):
+        run = _Run(start, config, chosen, evaluate, versus, stop)
+        with closing(run.env):
+            signum = _complete(run, directory, progress)
     return FinetuneOutcome(run.model, run.records, run.summary(), signum)
+
+
+def _complete(run: _Run, directory: Path, progress: ProgressCallback) -> int:
+    """Begin or take up, and go on to the end. Returns the signal if asked to stop, else 0."""
+    if run.config.resume and (directory / STATE_FILE).exists():
+        run.take_up(directory / STATE_FILE)
+    shutil.rmtree(directory / TENSORBOARD_FOLDER, ignore_errors=True)  # the records come again
+    with Journal(directory, tensorboard=run.config.tensorboard) as journal:
+        run.journal = journal.write
+        for record in run.records:
+            journal.write(record)
+        return _iterate(run, directory, progress)
 
 
 def _iterate(run: _Run, directory: Path, progress: ProgressCallback) -> int:

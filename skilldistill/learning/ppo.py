@@ -31,7 +31,6 @@ from torch import Tensor
 
 from skilldistill.config import FinetuneConfig
 from skilldistill.errors import Interrupted
-from skilldistill.learning.device import threads_to_learn
 from skilldistill.learning.flat_adam import flattened
 from skilldistill.learning.update import Rehearsal, Rows, Terms, Update
 from skilldistill.learning.vecenv import Ended, SB3VecEnv
@@ -268,11 +267,7 @@ class FinetunePPO(PPO):
         optimizer.param_groups[ACTOR]["lr"] = self.actor_lr
         optimizer.param_groups[CRITIC]["lr"] = self.critic_lr
         rows = self._rows()
-        groups = (ACTOR, CRITIC) if self.train_actor else (CRITIC,)
-        with (
-            threads_to_learn(self.batch_size, self.dtype, self.device),
-            flattened(optimizer, groups) as parts,
-        ):
+        with flattened(optimizer, (ACTOR, CRITIC) if self.train_actor else (CRITIC,)) as parts:
             update = self._update(rows)
             for epoch in range(self.n_epochs):
                 for batch in update.minibatches(self.batch_size, self.generator):

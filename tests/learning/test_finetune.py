@@ -119,6 +119,26 @@ def test_updates_are_rounded_only_where_that_is_wanted_and_native(
     assert asked == [(bf16, torch.device("cpu"))]
 
 
+@pytest.mark.parametrize(("bf16", "expected"), [(True, {1}), (False, {1, 2})])
+def test_where_steps_are_quick_all_of_a_run_takes_one_thread(
+    bf16: bool,
+    expected: set[int],
+    tmp_path: Path,
+    two_threads: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    found: set[int] = set()
+
+    def note() -> int:  # asked before every tick, of few arenas, and before every gradient step
+        found.add(torch.get_num_threads())
+        return 0
+
+    run(tmp_path, settings(timesteps=ROWS, bf16=bf16), stop=note)
+    assert found == expected
+    assert torch.get_num_threads() == 2
+
+
 def test_an_eighth_of_a_batch_is_rehearsed_at_the_ties_first_weight(tmp_path: Path) -> None:
     outcome = run(tmp_path, settings(timesteps=100, batch_size=128, kl_coef=0.4))
     rehearsal = outcome.model.rehearsal

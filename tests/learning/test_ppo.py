@@ -18,6 +18,7 @@ from skilldistill.learning.vecenv import SB3VecEnv
 from skilldistill.policy.heads import ActionDistribution, Gaussian, per_head
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.sb3 import DistilledPolicy, MixedDistribution
+from skilldistill.threads import FEW_ROWS
 from tests import tiny
 
 
@@ -201,33 +202,18 @@ def test_gradients_worked_out_by_hand_are_those_of_the_textbooks_loss(entropy: f
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("arenas", "ticks", "amx", "expected"),
-    [(4, 16, True, (1, 1)), (4, 16, False, (1, 2)), (320, 1, True, (2, 1))],
-)
-def test_few_arenas_and_quick_steps_take_one_thread(
-    arenas: int,
-    ticks: int,
-    amx: bool,
-    expected: tuple[int, int],
-    two_threads: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
-    model = make(arenas, ticks)
-    model.dtype = torch.bfloat16
+@pytest.mark.parametrize(("arenas", "expected"), [(FEW_ROWS, 1), (FEW_ROWS + 1, 2)])
+def test_few_arenas_are_played_in_one_thread(arenas: int, expected: int, two_threads: None) -> None:
+    model = make(arenas, 1, batch_size=arenas)
     found: list[int] = []
 
-    def note() -> int:  # asked before every tick and minibatch
+    def note() -> int:  # asked before every tick
         found.append(torch.get_num_threads())
         return 0
 
     model.stop = note
     play(model)
-    playing = found.copy()
-    found.clear()
-    model.train()
-    assert (set(playing), set(found)) == tuple({threads} for threads in expected)
+    assert found == [expected]
     assert torch.get_num_threads() == 2
 
 
