@@ -27,6 +27,7 @@ from skilldistill.policy.checkpoint import weights
 from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.progress import Progress
 from skilldistill.training_state import STATE_FILE, packed
+from tests.asked import ThreadsAsked
 from tests.flipped import flip_a_bit
 from tests.learning.tiny_data import prepared
 from tests.tiny import DOMAIN
@@ -78,14 +79,9 @@ def test_quick_steps_take_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    found: set[int] = set()
-
-    def note() -> int:  # asked between gradient steps
-        found.add(torch.get_num_threads())
-        return 0
-
-    train(reader, tmp_path, replace(CONFIG, epochs=1, bf16=bf16), stop=note)
-    assert found == {expected}
+    asked = ThreadsAsked()  # between gradient steps
+    train(reader, tmp_path, replace(CONFIG, epochs=1, bf16=bf16), stop=asked)
+    assert asked.found == {expected}
     assert torch.get_num_threads() == 2
 
 

@@ -29,6 +29,7 @@ from skilldistill.policy import checkpoint
 from skilldistill.policy.player import NetworkPolicy
 from skilldistill.training_state import STATE_FILE, packed
 from tests import tiny
+from tests.asked import ThreadsAsked
 from tests.forgetful import ForgetfulVectorEnv
 from tests.learning import half_trained
 
@@ -128,14 +129,9 @@ def test_where_steps_are_quick_all_of_a_run_takes_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    found: set[int] = set()
-
-    def note() -> int:  # asked before every tick, of few arenas, and before every gradient step
-        found.add(torch.get_num_threads())
-        return 0
-
-    run(tmp_path, settings(timesteps=ROWS, bf16=bf16), stop=note)
-    assert found == expected
+    asked = ThreadsAsked()  # before every tick, of few arenas, and before every gradient step
+    run(tmp_path, settings(timesteps=ROWS, bf16=bf16), stop=asked)
+    assert asked.found == expected
     assert torch.get_num_threads() == 2
 
 

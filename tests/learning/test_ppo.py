@@ -20,6 +20,7 @@ from skilldistill.policy.network import DistilledPolicyNetwork
 from skilldistill.policy.sb3 import DistilledPolicy, MixedDistribution
 from skilldistill.threads import FEW_ROWS
 from tests import tiny
+from tests.asked import ThreadsAsked
 
 
 class Nothing(BaseCallback):
@@ -205,15 +206,9 @@ def test_gradients_worked_out_by_hand_are_those_of_the_textbooks_loss(entropy: f
 @pytest.mark.parametrize(("arenas", "expected"), [(FEW_ROWS, 1), (FEW_ROWS + 1, 2)])
 def test_few_arenas_are_played_in_one_thread(arenas: int, expected: int, two_threads: None) -> None:
     model = make(arenas, 1, batch_size=arenas)
-    found: list[int] = []
-
-    def note() -> int:  # asked before every tick
-        found.append(torch.get_num_threads())
-        return 0
-
-    model.stop = note
+    model.stop = asked = ThreadsAsked()  # before every tick
     play(model)
-    assert found == [expected]
+    assert asked.found == {expected}
     assert torch.get_num_threads() == 2
 
 
