@@ -211,7 +211,10 @@ class SB3VecEnv(VecEnv):
         for env, where in zip(self.envs, self._slices, strict=True):
             first, *others = self._options[where]
             if any(options is not first and options != first for options in others):
-                raise ConfigurationError(f"the arenas of {env} are reset with the same options")
+                raise ConfigurationError(
+                    f"{env} resets all of its arenas with the same options, and was given several",
+                    hint="give set_options() one dictionary",
+                )
             observations.append(env.reset(seed=self._seeds[where.start], options=first or None)[0])
         self._reset_seeds()
         self._reset_options()

@@ -130,6 +130,13 @@ def test_where_steps_are_quick_all_of_a_run_takes_one_thread(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     asked = ThreadsAsked()  # before every tick, of few arenas, and before every gradient step
+    rehearse = module.rehearse
+
+    def noted(*args: Any, **settings: Any) -> Any:
+        asked()
+        return rehearse(*args, **settings)
+
+    monkeypatch.setattr(module, "rehearse", noted)
     run(tmp_path, settings(timesteps=ROWS, bf16=bf16), stop=asked)
     assert asked.found == expected
     assert torch.get_num_threads() == 2
