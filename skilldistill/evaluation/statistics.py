@@ -289,7 +289,8 @@ def retention(
     least = 1e-9 * np.ptp(scores[seen > 0])  # leads below are zero but for rounding
     if min(lead, left_lead.min(), _bca(leads, lead, left_lead, level)[0]) <= least:
         return undefined
-    # A sample in which the lead vanishes all the same is one in which anything is possible.
+    # A sample in which next to nothing of the lead is left is one in which anything is possible.
+    least = max(least, 1e-3 * lead)
     ratios = np.where(leads > least, owns, np.copysign(np.inf, owns)) / np.maximum(leads, least)
     observed = own / lead
     low, high = _bca(ratios, observed, left_own / left_lead, level, gaps=owns - observed * leads)

@@ -387,6 +387,7 @@ def test_retention_is_undefined_where_the_experts_lead_may_be_nothing() -> None:
     noise=st.sampled_from([0.0, 1e-12, 0.1, 1.0]),
 )
 @example(n=2, seed=1, lead=2e-160, noise=0.0)
+@example(n=16, seed=3, lead=0.4294661916495107, noise=1.0)
 @settings(max_examples=150)
 def test_retention_is_either_said_to_be_undefined_or_of_a_sensible_size(
     n: int, seed: int, lead: float, noise: float
