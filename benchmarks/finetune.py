@@ -256,7 +256,7 @@ def measure_ablation(options: argparse.Namespace, bars: Bars) -> dict[str, Any]:
                 seed=seed, timesteps=options.ablation_steps, opponent=options.ablation_opponent,
                 device="cpu",
             )  # fmt: skip
-            config = dataclasses.replace(config, **json.loads(options.settings), **changes)
+            config = dataclasses.replace(config, **(json.loads(options.settings) | changes))
             rounds = options.ablation_rounds
             key = [name, rounds, dataclasses.asdict(config), options.guard_fights]
             found = known.get(json.dumps(key))
