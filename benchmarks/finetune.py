@@ -162,7 +162,7 @@ def train(
 def learn(options: argparse.Namespace, timesteps: int, opponent: str) -> list[dict[str, Any]]:
     """One run per seed, and how its policy fights before and after."""
     rows = []
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         start = student(options.students, seed, 5)
         domain = start.domain
         config = FinetuneConfig(
@@ -319,7 +319,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", default="all", choices=("all", *measures))
     parser.add_argument("--students", type=Path, help="folder that keeps students between runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, of short and long")
+    parser.add_argument("--first", type=int, default=0, help="seed that short and long begin with")
     parser.add_argument("--ablation-seeds", type=int, default=5)
     parser.add_argument("--ablation-first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--ablation-steps", type=int, default=500_000)
